@@ -1,0 +1,1 @@
+"""What both services need and no more: mechanisms, never one service's policy."""
