@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.databases import postgres_database, postgres_problem
 
 ENGINES = ("sqlite", "postgresql")

@@ -28,7 +28,9 @@ class ServiceProcess:
         self.url = ""
         self._changed = threading.Condition()
         # Only what is named is inherited, so that a developer's own settings change no test.
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+        inherited = {
+            name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ
+        }
         self.process = subprocess.Popen(
             [str(_BIN / command), *args],
             env={**inherited, "HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", **env},

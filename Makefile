@@ -1,0 +1,55 @@
+# Everything runs from `.venv`, which `make setup` builds from nothing but Python 3.11 or newer.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+MEMBERS := service-kit gemini-simulator credits-service ai-proxy-service
+CODE := services/*/src tests benchmarks deploy
+
+.PHONY: help setup run test lint type format bench lock clean
+
+help: ## Show what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Build .venv with everything that the project needs
+
+$(STAMP): requirements.lock services/*/pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) found. Install Python 3.11 or newer, or name it: make setup PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); 3.11 or newer is needed. Name another one: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) can't make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing the locked packages into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(foreach member,$(MEMBERS),-e services/$(member))
+	@touch $@
+
+run: setup ## Start everything on this machine; Ctrl-C stops all of it
+	@exec $(BIN)/python deploy/local/run.py
+
+test: setup ## Run the whole test suite
+	$(BIN)/pytest $(ARGS)
+
+lint: setup ## Check style, types and the direction of imports
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory type
+
+type: setup ## Check types only
+	$(BIN)/mypy $(CODE)
+
+format: setup ## Format the code
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: setup ## Measure the proxy and the ledger
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+lock: setup ## Resolve the dependencies anew into requirements.lock
+	$(BIN)/uv lock --quiet --upgrade
+	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --no-annotate -o requirements.lock
+
+clean: ## Remove the environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache uv.lock

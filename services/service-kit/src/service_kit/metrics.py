@@ -1,0 +1,185 @@
+"""One source for every figure: Prometheus metrics, from which the JSON view is read.
+
+With several workers the values live in files that all of them share
+(`PROMETHEUS_MULTIPROC_DIR`), so that a scrape of any worker shows the machine's figures.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service_kit.logging import get_logger
+from service_kit.request_id import current_request_id
+
+_log = get_logger("access")
+
+LATENCY_BUCKETS_SECONDS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300,
+)  # fmt: skip
+UNMATCHED = "unmatched"
+
+
+class MetricsRegistry:
+    """The metrics of one app, and their readings."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+    def _readable(self) -> CollectorRegistry:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if not folder:
+            return self.registry
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared, folder)  # type: ignore[no-untyped-call]  # library is untyped here
+        return shared
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return the Prometheus or OpenMetrics text for an `Accept` header, and its type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._readable()), content_type
+
+    def readings(self) -> "Readings":
+        """Take all values at this moment."""
+        samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+        for family in self._readable().collect():
+            for sample in family.samples:
+                samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+        return Readings(samples)
+
+
+class Readings:
+    """Values of all metrics at one moment."""
+
+    def __init__(self, samples: Mapping[str, list[tuple[Mapping[str, str], float]]]) -> None:
+        self._samples = samples
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum over all series of a sample that have these labels."""
+        return sum(
+            value
+            for found, value in self._samples.get(name, ())
+            if all(found.get(label) == wanted for label, wanted in labels.items())
+        )
+
+    def by_label(self, name: str, label: str) -> dict[str, float]:
+        """Return the sums of a sample for each value of one label."""
+        sums: dict[str, float] = {}
+        for labels, value in self._samples.get(name, ()):
+            sums[labels.get(label, "")] = sums.get(labels.get(label, ""), 0) + value
+        return dict(sorted(sums.items()))
+
+
+class HttpMetrics:
+    """What is counted about every HTTP request."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "http_server_requests",
+            "Requests answered, by route template and status.",
+            ("method", "route", "status"),
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "http_server_request_duration_seconds",
+            "Time from the request's start to the end of its answer.",
+            ("route",),
+            buckets=LATENCY_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "http_server_active_requests",
+            "Requests being answered now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._children: dict[tuple[str, str, int], Any] = {}
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        key = (method, route, status)
+        child = self._children.get(key)
+        if child is None:
+            child = (self.requests.labels(method, route, str(status)), self.duration.labels(route))
+            self._children[key] = child
+        child[0].inc()
+        child[1].observe(seconds)
+
+
+class HttpMetricsMiddleware:
+    """Counts each request and writes its access line, streams when they end."""
+
+    def __init__(self, app: ASGIApp, *, metrics: HttpMetrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI)."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        # A client that leaves before any status was sent is logged as nginx does it.
+        status = 499
+        start = time.perf_counter()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self.metrics.in_flight.inc()
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            self.metrics.in_flight.dec()
+            seconds = time.perf_counter() - start
+            route = route_template(scope)
+            method = scope["method"] if route != UNMATCHED else "other"
+            self.metrics.observe(method, route, status, seconds)
+            _log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_ms=round(seconds * 1000, 3),
+                client=scope["client"][0] if scope.get("client") else None,
+                principal=_principal_name(scope),
+                # Said again: the line must carry it even if the app unbound the context.
+                request_id=current_request_id(),
+            )
+
+
+def route_template(scope: Scope) -> str:
+    """Return the matched route's template: a path itself would have no bound as a label."""
+    route = scope.get("route")
+    return getattr(route, "path", None) or UNMATCHED
+
+
+def _principal_name(scope: Scope) -> str | None:
+    principal = scope.get("state", {}).get("principal")
+    return getattr(principal, "name", None)
+
+
+def metrics_endpoint(
+    registry: MetricsRegistry, json_view: Callable[[Readings], Mapping[str, Any]]
+) -> Callable[[Request], Any]:
+    """Make the `/metrics` endpoint: JSON for people, Prometheus text when it is asked for."""
+
+    async def metrics(request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        if "text/plain" in accept or "application/openmetrics-text" in accept:
+            body, content_type = registry.exposition(accept)
+            return Response(body, headers={"content-type": content_type})
+        view = msgspec.json.format(msgspec.json.encode(json_view(registry.readings())), indent=2)
+        return Response(view + b"\n", media_type="application/json")
+
+    return metrics

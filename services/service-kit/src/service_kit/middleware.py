@@ -1,0 +1,83 @@
+"""The order of the middleware, in one place, outermost first."""
+
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from service_kit.auth import Authenticate, BearerAuthMiddleware
+from service_kit.body_limit import BodyLimitMiddleware
+from service_kit.errors import ErrorForm, UnhandledErrorMiddleware
+from service_kit.metrics import HttpMetrics, HttpMetricsMiddleware
+from service_kit.rate_limit import IpRateLimiter, RateLimitMiddleware, RateRule
+from service_kit.request_id import RequestIdMiddleware
+from service_kit.settings import CommonSettings
+
+EXPOSED_HEADERS = (
+    "x-request-id",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+    "retry-after",
+)
+
+
+def middleware_stack(
+    settings: CommonSettings,
+    *,
+    form: ErrorForm,
+    http_metrics: HttpMetrics,
+    authenticate: Authenticate | None,
+    rate_rules: tuple[RateRule, ...],
+    key_headers: tuple[bytes, ...] = (),
+) -> list[Middleware]:
+    """Return request id, metrics, CORS, error net, body limit, per-IP limit and auth.
+
+    Args:
+        settings: which of them are on, and their figures.
+        form: how they write their own errors.
+        http_metrics: what the metrics middleware counts into.
+        authenticate: the service's policy; None where authentication is off.
+        rate_rules: limits per address. They count before authentication, so that guessing
+            keys is limited as well.
+        key_headers: further headers that may carry the key.
+    """
+    stack = [
+        Middleware(RequestIdMiddleware),
+        Middleware(HttpMetricsMiddleware, metrics=http_metrics),
+    ]
+    if settings.cors_allowed_origins:
+        stack.append(_cors(settings))
+    stack += [
+        Middleware(UnhandledErrorMiddleware, form=form),
+        Middleware(BodyLimitMiddleware, limit_bytes=settings.max_body_bytes, form=form),
+    ]
+    if settings.rate_limit_enabled:
+        limiter = IpRateLimiter(
+            rate_rules,
+            storage_uri=settings.rate_limit_storage_uri.get_secret_value(),
+            workers=settings.workers,
+        )
+        stack.append(Middleware(RateLimitMiddleware, limiter=limiter, form=form))
+    if authenticate is not None:
+        stack.append(
+            Middleware(
+                BearerAuthMiddleware,
+                authenticate=authenticate,
+                exempt_paths=settings.auth_exempt_paths,
+                form=form,
+                key_headers=key_headers,
+            )
+        )
+    return stack
+
+
+def _cors(settings: CommonSettings) -> Middleware:
+    # "reflect" admits whatever a browser client asks to send, such as OpenAI's x-stainless-*.
+    reflect = settings.cors_allowed_headers == ("reflect",)
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_allowed_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"] if reflect else list(settings.cors_allowed_headers),
+        expose_headers=list(EXPOSED_HEADERS),
+        max_age=600,
+    )

@@ -1,0 +1,195 @@
+"""Requests per minute and IP address, with slowapi's limiter.
+
+slowapi's own middlewares skip routes that come from `include_router` and cut streams, and
+its storage calls block; so its `Limiter` is used from a pure ASGI middleware, a remote
+store is asked in a thread and within a time limit, and a limiter in memory stands in while
+the store does not answer.
+"""
+
+import asyncio
+import ipaddress
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from limits import RateLimitItem, parse
+from slowapi import Limiter
+from slowapi.util import get_remote_address
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service_kit.errors import ErrorForm, ServiceError, error_response
+from service_kit.logging import get_logger
+
+_log = get_logger(__name__)
+
+STORE_TIMEOUT_SECONDS = 0.25
+STORE_RETRY_SECONDS = 5.0
+# Sixty probes a minute from one load balancer are its job, not abuse.
+UNLIMITED_PATHS = frozenset({"/health", "/ready"})
+
+
+@dataclass(frozen=True, slots=True)
+class RateRule:
+    """A number of requests per minute and address.
+
+    Attributes:
+        name: what the limit is on, as a client reads it.
+        per_minute: requests allowed in any sixty seconds.
+        paths: the paths it counts; empty for all.
+    """
+
+    name: str
+    per_minute: int
+    paths: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """What one rule says of one address after counting a request."""
+
+    rule: RateRule
+    allowed: bool
+    remaining: int
+    reset_seconds: float
+
+
+class RateLimitExceededError(ServiceError):
+    """More requests than the limit allows."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, state: RateState) -> None:
+        seconds = max(1, math.ceil(state.reset_seconds))
+        super().__init__(
+            f"Rate limit reached: {state.rule.per_minute} {state.rule.name} per minute for one "
+            f"IP address. Please try again in {seconds}s.",
+            headers={
+                "retry-after": str(seconds),
+                "retry-after-ms": str(math.ceil(state.reset_seconds * 1000)),
+            },
+        )
+
+
+class IpRateLimiter:
+    """Counts requests by address, in memory or in a shared store."""
+
+    def __init__(self, rules: Sequence[RateRule], *, storage_uri: str, workers: int = 1) -> None:
+        self._local = _limiter("memory://")
+        self._is_remote = not storage_uri.startswith("memory")
+        self._shared = _limiter(storage_uri) if self._is_remote else self._local
+        self._store_retry_at = 0.0
+        # Workers that count each for itself share the limit between them.
+        divide_by = 1 if self._is_remote else workers
+        self._rules = [
+            (rule, parse(f"{max(1, rule.per_minute // divide_by)}/minute")) for rule in rules
+        ]
+
+    async def check(self, address: str, path: str) -> RateState | None:
+        """Count a request and return the state of the tightest rule that covers its path."""
+        rules = [(rule, item) for rule, item in self._rules if not rule.paths or path in rule.paths]
+        if not rules:
+            return None
+        bucket = address_bucket(address)
+        if self._is_remote and time.monotonic() >= self._store_retry_at:
+            try:
+                return await asyncio.wait_for(
+                    asyncio.to_thread(_count, self._shared, rules, bucket), STORE_TIMEOUT_SECONDS
+                )
+            except Exception as error:  # noqa: BLE001 - a store's client may raise anything
+                self._store_retry_at = time.monotonic() + STORE_RETRY_SECONDS
+                _log.warning(
+                    "rate_limit_store_unavailable",
+                    error=type(error).__name__,
+                    consequence="limits are kept per process",
+                )
+        return _count(self._local, rules, bucket)
+
+
+def _limiter(storage_uri: str) -> Limiter:
+    options = (
+        {}
+        if storage_uri.startswith("memory")
+        else {
+            "socket_timeout": STORE_TIMEOUT_SECONDS,
+            "socket_connect_timeout": STORE_TIMEOUT_SECONDS,
+        }
+    )
+    return Limiter(
+        key_func=get_remote_address,
+        storage_uri=storage_uri,
+        storage_options=options,  # type: ignore[arg-type]  # slowapi declares str, limits takes any
+        strategy="moving-window",
+    )
+
+
+def _count(
+    limiter: Limiter, rules: Sequence[tuple[RateRule, RateLimitItem]], bucket: str
+) -> RateState:
+    states: list[RateState] = []
+    for rule, item in rules:
+        allowed = limiter.limiter.hit(item, rule.name, bucket)
+        window = limiter.limiter.get_window_stats(item, rule.name, bucket)
+        reset_seconds = max(0.0, window.reset_time - time.time())
+        state = RateState(rule, allowed, max(0, window.remaining), reset_seconds)
+        if not allowed:
+            return state
+        states.append(state)
+    return min(states, key=lambda state: state.remaining)
+
+
+@lru_cache(maxsize=4096)
+def address_bucket(address: str) -> str:
+    """Return whom an address counts for: an IPv6 customer holds a whole /64 (RFC 6177)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration as OpenAI's rate limit headers do: ``12ms``, ``1s``, ``6m0s``."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    whole = math.ceil(seconds)
+    return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"  # noqa: PLR2004 - s in min
+
+
+class RateLimitMiddleware:
+    """Refuses what is over the limit and tells every client where it stands."""
+
+    def __init__(self, app: ASGIApp, *, limiter: IpRateLimiter, form: ErrorForm) -> None:
+        self.app = app
+        self.limiter = limiter
+        self.form = form
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection (ASGI)."""
+        if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
+            await self.app(scope, receive, send)
+            return
+        client = scope.get("client")
+        state = await self.limiter.check(client[0] if client else "unknown", scope["path"])
+        if state is None:
+            await self.app(scope, receive, send)
+            return
+
+        async def add_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["x-ratelimit-limit-requests"] = str(state.rule.per_minute)
+                headers["x-ratelimit-remaining-requests"] = str(state.remaining)
+                headers["x-ratelimit-reset-requests"] = duration_text(state.reset_seconds)
+            await send(message)
+
+        if not state.allowed:
+            refusal = error_response(RateLimitExceededError(state), self.form)
+            await refusal(scope, receive, add_headers)
+            return
+        await self.app(scope, receive, add_headers)
