@@ -1,0 +1,1 @@
+"""What everything above uses: money, time, errors, metrics."""

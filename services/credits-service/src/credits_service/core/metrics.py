@@ -1,0 +1,40 @@
+"""What is counted about the ledger."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+_BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+_DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class LedgerMetrics:
+    """The ledger's metrics; labels are bounded: never a user or a key."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.operations = Counter(
+            "ledger_operations",
+            "Operations answered, by kind and by HTTP status.",
+            ("operation", "status"),
+            registry=registry,
+        )
+        self.replays = Counter(
+            "ledger_replays",
+            "Answers given again for an idempotency key that was used before.",
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "ledger_batch_size",
+            "Commands in one transaction.",
+            buckets=_BATCH_BUCKETS,
+            registry=registry,
+        )
+        self.batch_duration = Histogram(
+            "ledger_batch_duration_seconds",
+            "Time of one transaction, its retries included.",
+            buckets=_DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.unavailable = Counter(
+            "ledger_unavailable",
+            "Commands that got no answer from the database.",
+            registry=registry,
+        )

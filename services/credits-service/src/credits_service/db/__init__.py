@@ -1,0 +1,1 @@
+"""The ledger's storage: loads and locks what a batch touches, writes back what it changed."""

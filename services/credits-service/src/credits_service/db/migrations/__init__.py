@@ -1,0 +1,1 @@
+"""Schema migrations, carried by the wheel and applied at start."""

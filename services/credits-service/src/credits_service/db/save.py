@@ -1,0 +1,96 @@
+"""Writes back what a batch changed, set-based: a few statements however large it is."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from credits_service.db import rows
+from credits_service.db.bulk import Row, insert_rows, update_rows
+from credits_service.db.tables import (
+    accounts,
+    entries,
+    holds,
+    idempotency_keys,
+    lots,
+    transactions,
+)
+from credits_service.ledger.batch import Loaded, Outcome
+from credits_service.ledger.state import AccountState
+
+_Pick = Callable[[AccountState], Mapping[str, msgspec.Struct]]
+
+
+async def save(connection: AsyncConnection, loaded: Loaded, outcome: Outcome) -> None:
+    """Write the difference between what was loaded and what came out."""
+    before, after = loaded.states, outcome.states
+    await _write_changes(
+        connection,
+        accounts,
+        (rows.ACCOUNT, rows.ACCOUNT_CHANGES),
+        {user_id: state.account for user_id, state in before.items()},
+        {user_id: state.account for user_id, state in after.items()},
+    )
+    for table, names, pick in (
+        (lots, (rows.LOT, rows.LOT_CHANGES), _lots_of),
+        (holds, (rows.HOLD, rows.HOLD_CHANGES), _holds_of),
+    ):
+        await _write_changes(connection, table, names, _all(before, pick), _all(after, pick))
+    journal = outcome.journal
+    await insert_rows(
+        connection,
+        transactions,
+        rows.TRANSACTION,
+        [rows.transaction_row(transaction) for transaction in journal.transactions],
+    )
+    await insert_rows(
+        connection,
+        entries,
+        rows.ENTRY,
+        [msgspec.structs.astuple(entry) for entry in journal.entries],
+    )
+    # Sorted, so that processes that meet the same keys take them in one order.
+    await insert_rows(
+        connection,
+        idempotency_keys,
+        rows.IDEMPOTENCY_KEY,
+        [
+            (*key, *remembered, loaded.now_micros)
+            for key, remembered in sorted(outcome.remembered.items())
+        ],
+    )
+
+
+def _lots_of(state: AccountState) -> Mapping[str, msgspec.Struct]:
+    return state.lots
+
+
+def _holds_of(state: AccountState) -> Mapping[str, msgspec.Struct]:
+    return state.holds
+
+
+def _all(states: Mapping[str, AccountState], pick: _Pick) -> dict[str, msgspec.Struct]:
+    return {key: value for state in states.values() for key, value in pick(state).items()}
+
+
+async def _write_changes(
+    connection: AsyncConnection,
+    table: Table,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> None:
+    """Insert what is new and update what is different."""
+    all_names, changing_names = names
+    new: list[Row] = []
+    changed: list[Row] = []
+    for key, value in after.items():
+        old = before.get(key)
+        if old is None:
+            new.append(rows.to_row(value, all_names))
+        elif old != value:
+            changed.append(rows.to_row(value, changing_names))
+    await insert_rows(connection, table, all_names, new)
+    await update_rows(connection, table, changing_names, changed)

@@ -1,0 +1,166 @@
+"""The ledger's tables, for SQLite and PostgreSQL alike.
+
+Amounts are BIGINT nano-USD, moments BIGINT microseconds since 1970, identifiers UUIDv7 text.
+The CHECK constraints are the second fence behind the rules. Rows of `transactions` and
+`entries` are never changed: triggers refuse (see the migrations).
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("user_id", String(128), primary_key=True),
+    Column("unit", String(8), nullable=False, server_default="USD"),
+    Column("status", String(16), nullable=False),
+    Column("balance_nanos", BigInteger, nullable=False),
+    Column("held_nanos", BigInteger, nullable=False),
+    Column("shortfall_nanos", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("head_hash", LargeBinary, nullable=False),
+    Column("created_at_micros", BigInteger, nullable=False),
+    Column("updated_at_micros", BigInteger, nullable=False),
+    CheckConstraint("status IN ('open', 'frozen', 'closed')", name="status"),
+    CheckConstraint("held_nanos >= 0", name="held"),
+    CheckConstraint("balance_nanos >= held_nanos", name="available"),
+    CheckConstraint("shortfall_nanos >= 0", name="shortfall"),
+    CheckConstraint("seq >= 0", name="seq"),
+    # Room for new versions of a hot row beside the old one: no index has to follow them.
+    postgresql_with={"fillfactor": 60},
+)
+
+lots = Table(
+    "lots",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("user_id", String(128), ForeignKey("accounts.user_id"), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("granted_nanos", BigInteger, nullable=False),
+    Column("remaining_nanos", BigInteger, nullable=False),
+    Column("held_nanos", BigInteger, nullable=False),
+    Column("expires_at_micros", BigInteger),
+    Column("created_at_micros", BigInteger, nullable=False),
+    Column("reference", String(255), unique=True),
+    CheckConstraint("granted_nanos > 0", name="granted"),
+    CheckConstraint("remaining_nanos BETWEEN 0 AND granted_nanos", name="remaining"),
+    CheckConstraint("held_nanos BETWEEN 0 AND remaining_nanos", name="held"),
+    postgresql_with={"fillfactor": 60},
+)
+_live_lots = lots.c.remaining_nanos > 0
+Index("ix_lots_live", lots.c.user_id, postgresql_where=_live_lots, sqlite_where=_live_lots)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("user_id", String(128), ForeignKey("accounts.user_id"), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("captured_nanos", BigInteger, nullable=False),
+    Column("progress_nanos", BigInteger, nullable=False),
+    Column("settled_nanos", BigInteger, nullable=False),
+    Column("lots", Text, nullable=False),
+    Column("late_captured", Boolean, nullable=False),
+    Column("request_ref", String(255)),
+    Column("key_id", String(128)),
+    Column("created_at_micros", BigInteger, nullable=False),
+    Column("updated_at_micros", BigInteger, nullable=False),
+    Column("expires_at_micros", BigInteger, nullable=False),
+    Column("ended_at_micros", BigInteger),
+    CheckConstraint("status IN ('active', 'captured', 'released', 'expired')", name="status"),
+    CheckConstraint("amount_nanos > 0", name="amount"),
+    CheckConstraint("captured_nanos BETWEEN 0 AND amount_nanos", name="captured"),
+    CheckConstraint("progress_nanos >= 0 AND settled_nanos >= 0", name="progress"),
+    CheckConstraint("(status = 'active') = (ended_at_micros IS NULL)", name="ended"),
+    postgresql_with={"fillfactor": 70},
+)
+_active_holds = holds.c.status == "active"
+Index(
+    "ix_holds_due",
+    holds.c.expires_at_micros,
+    postgresql_where=_active_holds,
+    sqlite_where=_active_holds,
+)
+Index("ix_holds_user_id", holds.c.user_id)
+
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("user_id", String(128), ForeignKey("accounts.user_id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("amount_nanos", BigInteger, nullable=False),
+    Column("balance_after_nanos", BigInteger, nullable=False),
+    Column("held_after_nanos", BigInteger, nullable=False),
+    Column("booked_at_micros", BigInteger, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("lots", Text, nullable=False),
+    Column("requested_nanos", BigInteger),
+    Column("settled_before_nanos", BigInteger, nullable=False),
+    Column("shortfall_nanos", BigInteger, nullable=False),
+    Column("hold_id", String(36)),
+    Column("reverses_id", String(36)),
+    Column("usage", Text),
+    Column("price", Text),
+    Column("metadata", Text),
+    Column("exact_cost_picos", Text),
+    Column("principal", String(128), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("idempotency_key", String(255)),
+    Column("hash", LargeBinary, nullable=False),
+    UniqueConstraint("user_id", "seq"),
+    CheckConstraint("kind IN ('topup', 'charge', 'lot_expiry', 'refund')", name="kind"),
+    CheckConstraint("held_after_nanos >= 0", name="held_after"),
+    CheckConstraint("balance_after_nanos >= held_after_nanos", name="available_after"),
+    CheckConstraint("(kind IN ('topup', 'refund')) = (amount_nanos > 0)", name="direction"),
+    CheckConstraint("shortfall_nanos >= 0 AND settled_before_nanos >= 0", name="shortfall"),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("transaction_id", String(36), ForeignKey("transactions.id"), primary_key=True),
+    Column("leg", String(16), primary_key=True),
+    Column("user_id", String(128), nullable=False),
+    Column("amount_nanos", BigInteger, nullable=False),
+    CheckConstraint("leg IN ('wallet', 'funding', 'revenue', 'breakage')", name="leg"),
+    CheckConstraint("amount_nanos <> 0", name="amount"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    # The key first: it is what tells rows apart, while nearly all share one scope.
+    Column("key", String(255), primary_key=True),
+    Column("scope", String(128), primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at_micros", BigInteger, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""The ledger's rules as pure functions, and the writer that runs them in batches."""

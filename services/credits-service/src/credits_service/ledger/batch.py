@@ -1,0 +1,215 @@
+"""A batch: locked account states and commands in, new states, rows and results out.
+
+Nothing here waits, reads a clock or touches a database.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, assert_never
+
+import msgspec
+
+from credits_service.ledger.answers import (
+    AccountRefused,
+    Answer,
+    HoldUnknown,
+    Insufficient,
+    KeyReused,
+    ReferenceUsed,
+    Settled,
+)
+from credits_service.ledger.charges import charge
+from credits_service.ledger.context import Context
+from credits_service.ledger.expiry import settle_due
+from credits_service.ledger.holds import amend_hold, place_hold, release_hold
+from credits_service.ledger.idempotency import (
+    IdempotencyKey,
+    Remembered,
+    fingerprint,
+    is_remembered,
+)
+from credits_service.ledger.journal import Journal, Origin
+from credits_service.ledger.operations import (
+    AmendHold,
+    Charge,
+    Operation,
+    PlaceHold,
+    ReleaseHold,
+    SettleDue,
+    TopUp,
+)
+from credits_service.ledger.state import AccountState
+from credits_service.ledger.topups import new_account, top_up, unacceptable
+
+
+class Command(msgspec.Struct, frozen=True):
+    """An operation, who asks for it, and the key under which its answer is remembered."""
+
+    operation: Operation
+    principal: str
+    request_id: str
+    key: IdempotencyKey | None = None
+
+
+class Result(NamedTuple):
+    """An answer as the client gets it."""
+
+    status: int
+    body: bytes
+    replayed: bool = False
+
+
+class Render(Protocol):
+    """Writes an answer the way clients read it: what is remembered is what was sent."""
+
+    def __call__(self, answer: Answer, request_id: str) -> tuple[int, bytes]:
+        """Return status and body."""
+
+
+class Loaded(NamedTuple):
+    """What a batch is given: all that its commands touch, locked.
+
+    Attributes:
+        states: the accounts that exist, by user id.
+        hold_owners: user id of each hold that is named by its id alone.
+        remembered: outcomes of keys that were used before.
+        used_references: references of top-ups that are booked.
+    """
+
+    now_micros: int
+    states: Mapping[str, AccountState]
+    hold_owners: Mapping[str, str]
+    remembered: Mapping[IdempotencyKey, Remembered]
+    used_references: frozenset[str]
+
+
+class Outcome(NamedTuple):
+    """What a batch leaves: new states, rows to append, and a result for each command."""
+
+    states: dict[str, AccountState]
+    journal: Journal
+    remembered: dict[IdempotencyKey, Remembered]
+    results: list[Result]
+
+
+def apply_batch(
+    loaded: Loaded, commands: Sequence[Command], *, new_id: Callable[[], str], render: Render
+) -> Outcome:
+    """Run commands one after the other; a refusal leaves nothing and stops no neighbour."""
+    return _Batch(loaded, new_id, render).run(commands)
+
+
+class _Batch:
+    """One run of `apply_batch`, on copies of what it was given."""
+
+    def __init__(self, loaded: Loaded, new_id: Callable[[], str], render: Render) -> None:
+        self._loaded = loaded
+        self._new_id = new_id
+        self._render = render
+        self._journal = Journal()
+        self._states: dict[str, AccountState] = {}
+        self._references = set(loaded.used_references)
+        self._remembered: dict[IdempotencyKey, Remembered] = {}
+
+    def run(self, commands: Sequence[Command]) -> Outcome:
+        results = [self._result(command) for command in commands]
+        return Outcome(self._states, self._journal, self._remembered, results)
+
+    def _result(self, command: Command) -> Result:
+        key = command.key
+        if key is None:
+            return Result(*self._render(self._answer(command), command.request_id))
+        mark = fingerprint(command.operation)
+        known = self._remembered.get(key) or self._loaded.remembered.get(key)
+        if known is not None:
+            if known.fingerprint == mark:
+                return Result(known.status, known.body, replayed=True)
+            return Result(*self._render(KeyReused(), command.request_id))
+        status, body = self._render(self._answer(command), command.request_id)
+        if is_remembered(status):
+            self._remembered[key] = Remembered(mark, status, body)
+        return Result(status, body)
+
+    def _answer(self, command: Command) -> Answer:
+        operation = command.operation
+        user_id = (
+            self._loaded.hold_owners.get(operation.hold_id)
+            if isinstance(operation, AmendHold | ReleaseHold)
+            else operation.user_id
+        )
+        key = command.key
+        origin = Origin(command.principal, command.request_id, key.key if key else None)
+        state = None if user_id is None else self._state(user_id, origin)
+        if isinstance(operation, TopUp):
+            return self._top_up(state, operation, origin)
+        if state is None:
+            return _without_account(operation)
+        return _dispatch(state, operation, self._context(state, origin))
+
+    def _context(self, state: AccountState, origin: Origin) -> Context:
+        # A clock that was set back must not put an account's history out of order.
+        now = max(self._loaded.now_micros, state.account.updated_at_micros)
+        return Context(self._journal, self._new_id, origin, now)
+
+    def _state(self, user_id: str, origin: Origin) -> AccountState | None:
+        """Return the batch's own copy of an account, with nothing due left on it."""
+        state = self._states.get(user_id)
+        if state is None:
+            found = self._loaded.states.get(user_id)
+            if found is None:
+                return None
+            state = self._states[user_id] = found.copy()
+            settle_due(state, self._context(state, origin._replace(idempotency_key=None)))
+        return state
+
+    def _top_up(self, state: AccountState | None, operation: TopUp, origin: Origin) -> Answer:
+        if operation.reference is not None and operation.reference in self._references:
+            return ReferenceUsed(operation.reference)
+        refusal = unacceptable(state, operation, self._loaded.now_micros)
+        if refusal is not None:
+            return refusal
+        if state is None:
+            state = new_account(operation.user_id, self._loaded.now_micros)
+            self._states[operation.user_id] = state
+        if operation.reference is not None:
+            self._references.add(operation.reference)
+        return top_up(state, operation, self._context(state, origin))
+
+
+def _dispatch(
+    state: AccountState,
+    operation: Charge | PlaceHold | AmendHold | ReleaseHold | SettleDue,
+    context: Context,
+) -> Answer:
+    match operation:
+        case Charge():
+            return charge(state, operation, context)
+        case PlaceHold():
+            return place_hold(state, operation, context)
+        case AmendHold():
+            return amend_hold(state, operation, context)
+        case ReleaseHold():
+            return release_hold(state, operation, context)
+        case SettleDue():
+            return Settled()
+        case _:
+            assert_never(operation)
+
+
+def _without_account(
+    operation: Charge | PlaceHold | AmendHold | ReleaseHold | SettleDue,
+) -> Insufficient | HoldUnknown | Settled | AccountRefused:
+    """Answer for an account that does not exist: it has nothing and can't pay."""
+    match operation:
+        case Charge(hold_id=None) | PlaceHold():
+            required = operation.amount_nanos
+            if isinstance(operation, PlaceHold) and operation.min_amount_nanos is not None:
+                required = operation.min_amount_nanos
+            return Insufficient(operation.user_id, 0, required, retryable=False)
+        case Charge(hold_id=hold_id):
+            return HoldUnknown(hold_id or "")
+        case AmendHold() | ReleaseHold():
+            return HoldUnknown(operation.hold_id)
+        case SettleDue():
+            return Settled()
+        case _:
+            assert_never(operation)

@@ -1,0 +1,33 @@
+"""What a rule is given besides the account's state."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from credits_service.ledger.answers import Standing
+from credits_service.ledger.journal import Draft, Journal, Origin, Transaction
+from credits_service.ledger.state import AccountState
+
+
+class Context(NamedTuple):
+    """The journal that a batch appends to, a source of identifiers, who asks, and when."""
+
+    journal: Journal
+    new_id: Callable[[], str]
+    origin: Origin
+    now_micros: int
+
+    def book(self, state: AccountState, draft: Draft) -> Transaction:
+        """Append a transaction to the account."""
+        return self.journal.book(
+            state,
+            draft,
+            transaction_id=self.new_id(),
+            origin=self.origin,
+            now_micros=self.now_micros,
+        )
+
+
+def standing(state: AccountState) -> Standing:
+    """Return the account's figures as they are now."""
+    account = state.account
+    return Standing(account.user_id, account.balance_nanos, account.held_nanos, account.seq)

@@ -1,0 +1,207 @@
+"""The journal: append-only transactions with their entries, numbered and hash-chained."""
+
+import hashlib
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from credits_service.ledger.state import AccountState
+
+TransactionKind = Literal["topup", "charge", "lot_expiry", "refund"]
+# `wallet` is the user's account; the others are the platform's. Theirs carry no balance row
+# that every charge would have to update: they are summed up when they are read.
+Leg = Literal["wallet", "funding", "revenue", "breakage"]
+
+COUNTER_LEG: dict[TransactionKind, Leg] = {
+    "topup": "funding",
+    "charge": "revenue",
+    "lot_expiry": "breakage",
+    "refund": "revenue",
+}
+
+
+class LotUse(NamedTuple):
+    """What a transaction did to one lot: took from it, or put into it.
+
+    Attributes:
+        nanos: amount, always positive.
+        from_hold: whether it had been reserved by a hold.
+    """
+
+    lot_id: str
+    nanos: int
+    from_hold: bool
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One leg of a transaction; the entries of a transaction sum to 0."""
+
+    transaction_id: str
+    leg: Leg
+    user_id: str
+    amount_nanos: int
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """One business event on one account.
+
+    Attributes:
+        amount_nanos: effect on the balance; 0 for a charge that nothing was left to pay.
+        requested_nanos: what a charge was asked for: taken, settled before and shortfall.
+        settled_before_nanos: part of it that the hold's expiry had charged already.
+        shortfall_nanos: part of it that the account could not pay.
+        lots: what it did to which lots, in that order.
+        exact_cost_picos: a charge's cost before it was rounded up (text: no bound).
+        reverses_id: the charge that a refund reverses.
+        idempotency_key: the key it was asked for with, kept after the key is forgotten.
+        hash: SHA-256 over the account's previous hash and this row with its entries.
+    """
+
+    id: str
+    user_id: str
+    seq: int
+    kind: TransactionKind
+    amount_nanos: int
+    balance_after_nanos: int
+    held_after_nanos: int
+    booked_at_micros: int
+    description: str
+    lots: tuple[LotUse, ...]
+    requested_nanos: int | None
+    settled_before_nanos: int
+    shortfall_nanos: int
+    hold_id: str | None
+    reverses_id: str | None
+    usage: str | None
+    price: str | None
+    metadata: str | None
+    exact_cost_picos: str | None
+    principal: str
+    request_id: str
+    idempotency_key: str | None
+    hash: bytes
+
+
+class Origin(NamedTuple):
+    """Who asked for a transaction, by which request."""
+
+    principal: str
+    request_id: str
+    idempotency_key: str | None
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A transaction before it has a place in the journal."""
+
+    kind: TransactionKind
+    amount_nanos: int
+    lots: tuple[LotUse, ...]
+    description: str = ""
+    requested_nanos: int | None = None
+    settled_before_nanos: int = 0
+    shortfall_nanos: int = 0
+    hold_id: str | None = None
+    reverses_id: str | None = None
+    usage: str | None = None
+    price: str | None = None
+    metadata: str | None = None
+    exact_cost_picos: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def chain_hash(previous: bytes, transaction: Transaction, entries: list[Entry]) -> bytes:
+    """Return the hash of a transaction: of all it says, its entries, and what went before."""
+    content = _encode(
+        (
+            transaction.id,
+            transaction.user_id,
+            transaction.seq,
+            transaction.kind,
+            transaction.amount_nanos,
+            transaction.balance_after_nanos,
+            transaction.held_after_nanos,
+            transaction.booked_at_micros,
+            transaction.description,
+            transaction.lots,
+            transaction.requested_nanos,
+            transaction.settled_before_nanos,
+            transaction.shortfall_nanos,
+            transaction.hold_id,
+            transaction.reverses_id,
+            transaction.usage,
+            transaction.price,
+            transaction.metadata,
+            transaction.exact_cost_picos,
+            transaction.principal,
+            transaction.request_id,
+            transaction.idempotency_key,
+            [(entry.leg, entry.user_id, entry.amount_nanos) for entry in entries],
+        )
+    )
+    return hashlib.sha256(previous + content).digest()
+
+
+class Journal:
+    """Collects the rows that a batch appends."""
+
+    def __init__(self) -> None:
+        self.transactions: list[Transaction] = []
+        self.entries: list[Entry] = []
+
+    def book(
+        self,
+        state: AccountState,
+        draft: Draft,
+        *,
+        transaction_id: str,
+        origin: Origin,
+        now_micros: int,
+    ) -> Transaction:
+        """Append a transaction and move the account's balance, number and hash with it.
+
+        The caller has changed the lots and the held amount already.
+        """
+        account = state.account
+        amount = draft.amount_nanos
+        account.balance_nanos += amount
+        account.seq += 1
+        assert 0 <= account.held_nanos <= account.balance_nanos
+        entries: list[Entry] = []
+        if amount:
+            counter = COUNTER_LEG[draft.kind]
+            entries.append(Entry(transaction_id, "wallet", account.user_id, amount))
+            entries.append(Entry(transaction_id, counter, account.user_id, -amount))
+        transaction = Transaction(
+            id=transaction_id,
+            user_id=account.user_id,
+            seq=account.seq,
+            kind=draft.kind,
+            amount_nanos=amount,
+            balance_after_nanos=account.balance_nanos,
+            held_after_nanos=account.held_nanos,
+            booked_at_micros=now_micros,
+            description=draft.description,
+            lots=draft.lots,
+            requested_nanos=draft.requested_nanos,
+            settled_before_nanos=draft.settled_before_nanos,
+            shortfall_nanos=draft.shortfall_nanos,
+            hold_id=draft.hold_id,
+            reverses_id=draft.reverses_id,
+            usage=draft.usage,
+            price=draft.price,
+            metadata=draft.metadata,
+            exact_cost_picos=draft.exact_cost_picos,
+            principal=origin.principal,
+            request_id=origin.request_id,
+            idempotency_key=origin.idempotency_key,
+            hash=b"",
+        )
+        account.updated_at_micros = now_micros
+        account.shortfall_nanos += draft.shortfall_nanos
+        account.head_hash = chain_hash(account.head_hash, transaction, entries)
+        transaction = msgspec.structs.replace(transaction, hash=account.head_hash)
+        self.transactions.append(transaction)
+        self.entries += entries
+        return transaction

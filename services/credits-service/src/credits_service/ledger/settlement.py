@@ -1,0 +1,73 @@
+"""How use is charged to a hold: from what it reserves, then from what is available."""
+
+from typing import Literal
+
+import msgspec
+
+from credits_service.ledger import lots
+from credits_service.ledger.context import Context
+from credits_service.ledger.journal import Draft, Transaction
+from credits_service.ledger.state import AccountState, Hold
+
+
+def settle(
+    state: AccountState,
+    hold: Hold,
+    amount_nanos: int,
+    *,
+    template: Draft,
+    end: Literal["captured", "expired"] | None,
+    context: Context,
+) -> Transaction:
+    """Charge an amount of use to a hold.
+
+    What the hold's expiry charged before counts first, then what the hold reserves, then
+    what is available; the rest is recorded as a shortfall, so that no balance goes negative.
+
+    Args:
+        state: the account.
+        hold: one of its holds, active or expired.
+        amount_nanos: what was used.
+        template: the charge's texts; its amounts are filled in.
+        end: how the hold ends with this, if it does: its rest is returned.
+        context: the batch.
+    """
+    settled_before = min(amount_nanos, hold.settled_nanos)
+    hold.settled_nanos -= settled_before
+    due = amount_nanos - settled_before
+    from_hold = min(due, hold.uncaptured_nanos)
+    uses, rest = lots.take_reserved(state, hold.lots, from_hold)
+    hold.lots = rest
+    hold.captured_nanos += from_hold
+    from_free = min(due - from_hold, state.account.available_nanos)
+    uses += lots.take_free(state, from_free)
+    if end is not None:
+        end_hold(state, hold, end, context)
+    hold.updated_at_micros = context.now_micros
+    charged = from_hold + from_free
+    return context.book(
+        state,
+        msgspec.structs.replace(
+            template,
+            amount_nanos=-charged,
+            lots=tuple(uses),
+            requested_nanos=amount_nanos,
+            settled_before_nanos=settled_before,
+            shortfall_nanos=due - charged,
+        ),
+    )
+
+
+def end_hold(
+    state: AccountState,
+    hold: Hold,
+    status: Literal["captured", "released", "expired"],
+    context: Context,
+) -> None:
+    """End an active hold and return what it still reserves."""
+    lots.give_back(state, hold.lots)
+    hold.lots = ()
+    hold.status = status
+    hold.updated_at_micros = context.now_micros
+    hold.ended_at_micros = context.now_micros
+    state.account.updated_at_micros = context.now_micros

@@ -1,0 +1,125 @@
+"""What the rules read and change: accounts with their lots and holds.
+
+Amounts are nano-USD (`_nanos`), moments microseconds since 1970 (`_micros`).
+"""
+
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+AccountStatus = Literal["open", "frozen", "closed"]
+HoldStatus = Literal["active", "captured", "released", "expired"]
+LotSource = Literal["paid", "promo", "adjustment"]
+
+GENESIS_HASH: Final = bytes(32)
+
+
+class LotPart(NamedTuple):
+    """A part of a lot that a hold has reserved."""
+
+    lot_id: str
+    nanos: int
+
+
+class Account(msgspec.Struct):
+    """One user's credit.
+
+    Attributes:
+        balance_nanos: sum of the account's entries.
+        held_nanos: the part of it that active holds reserve.
+        shortfall_nanos: what was used but could not be paid, over the account's life.
+        seq: number of the last transaction; 0 before the first.
+        head_hash: hash of the last transaction.
+    """
+
+    user_id: str
+    status: AccountStatus
+    balance_nanos: int
+    held_nanos: int
+    shortfall_nanos: int
+    seq: int
+    head_hash: bytes
+    created_at_micros: int
+    updated_at_micros: int
+
+    @property
+    def available_nanos(self) -> int:
+        """Credit that no hold reserves."""
+        return self.balance_nanos - self.held_nanos
+
+
+class Lot(msgspec.Struct):
+    """A top-up or grant, used up before or after others as its priority and expiry say."""
+
+    id: str
+    user_id: str
+    source: LotSource
+    priority: int
+    granted_nanos: int
+    remaining_nanos: int
+    held_nanos: int
+    expires_at_micros: int | None
+    created_at_micros: int
+    reference: str | None
+
+    @property
+    def free_nanos(self) -> int:
+        """What is left of it and not reserved."""
+        return self.remaining_nanos - self.held_nanos
+
+
+class Hold(msgspec.Struct):
+    """An authorisation: credit reserved for a request that is being served.
+
+    Attributes:
+        captured_nanos: what has been charged from it; the rest is `uncaptured_nanos`.
+        progress_nanos: what the request has used so far, as last reported.
+        settled_nanos: what its expiry charged and no late capture has been set against yet.
+        lots: where the uncaptured rest is reserved.
+        late_captured: whether its final capture came after it had expired.
+    """
+
+    id: str
+    user_id: str
+    status: HoldStatus
+    amount_nanos: int
+    captured_nanos: int
+    progress_nanos: int
+    settled_nanos: int
+    lots: tuple[LotPart, ...]
+    late_captured: bool
+    request_ref: str | None
+    key_id: str | None
+    created_at_micros: int
+    updated_at_micros: int
+    expires_at_micros: int
+    ended_at_micros: int | None
+
+    @property
+    def uncaptured_nanos(self) -> int:
+        """What it still reserves; nothing once it has ended."""
+        return self.amount_nanos - self.captured_nanos if self.status == "active" else 0
+
+
+class AccountState:
+    """An account with its live lots and the holds that a batch touches."""
+
+    __slots__ = ("account", "holds", "lots")
+
+    def __init__(
+        self,
+        account: Account,
+        lots: dict[str, Lot] | None = None,
+        holds: dict[str, Hold] | None = None,
+    ) -> None:
+        self.account = account
+        self.lots = lots if lots is not None else {}
+        self.holds = holds if holds is not None else {}
+
+    def copy(self) -> "AccountState":
+        """Return a copy that can be changed on its own."""
+        return AccountState(
+            msgspec.structs.replace(self.account),
+            {lot_id: msgspec.structs.replace(lot) for lot_id, lot in self.lots.items()},
+            {hold_id: msgspec.structs.replace(hold) for hold_id, hold in self.holds.items()},
+        )

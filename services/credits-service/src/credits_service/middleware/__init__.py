@@ -1,0 +1,1 @@
+"""This service's policy over the kit's mechanisms."""
