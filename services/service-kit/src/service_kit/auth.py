@@ -72,7 +72,8 @@ class BearerAuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
-        if scope["type"] != "http" or self._is_exempt(scope):
+        # Anything but the app's own start and stop needs a key, a websocket too.
+        if scope["type"] == "lifespan" or self._is_exempt(scope):
             await self.app(scope, receive, send)
             return
         principal = await self.authenticate(presented_key(scope, self.key_headers))

@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]+)`$")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 
 
 class InvalidBodyError(ServiceError):
@@ -46,13 +47,17 @@ def invalid_field(message: str) -> InvalidBodyError:
     match = _AT.match(message)
     what = match["what"] if match else message
     path = (match["path"] or "") if match else ""
-    missing = _MISSING.match(what)
-    if missing:
+    if missing := _MISSING.match(what):
         field = f"{path}.{missing['name']}".lstrip(".")
         return InvalidBodyError(
             f"Missing required parameter: '{field}'.",
             code="missing_required_parameter",
             field=field,
+        )
+    if unknown := _UNKNOWN.match(what):
+        field = f"{path}.{unknown['name']}".lstrip(".")
+        return InvalidBodyError(
+            f"Unknown parameter: '{field}'.", code="unknown_parameter", field=field
         )
     field = path.lstrip(".")
     code = "invalid_type" if ", got `" in what else "invalid_value"

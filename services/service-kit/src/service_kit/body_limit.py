@@ -28,39 +28,50 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if self._announced_bytes(scope) > self.limit_bytes:
-            await self._refuse(scope, receive, send)
+        exchange = _Exchange(receive, send, self.limit_bytes)
+        if _announced_bytes(scope) > self.limit_bytes:
+            exchange.exceeded = True
+        else:
+            try:
+                await self.app(scope, exchange.receive, exchange.send)
+            except BodyTooLargeError:
+                if exchange.started:
+                    raise
+        if exchange.exceeded and not exchange.started:
+            refusal = error_response(BodyTooLargeError(self.limit_bytes), self.form)
+            await refusal(scope, receive, send)
+
+
+class _Exchange:
+    """One request and its answer: how much of the body came, and whether the answer began."""
+
+    def __init__(self, receive: Receive, send: Send, limit_bytes: int) -> None:
+        self._receive = receive
+        self._send = send
+        self._limit_bytes = limit_bytes
+        self._received_bytes = 0
+        self.exceeded = False
+        self.started = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received_bytes += len(message.get("body", b""))
+            if self._received_bytes > self._limit_bytes:
+                self.exceeded = True
+                raise BodyTooLargeError(self._limit_bytes)
+        return message
+
+    async def send(self, message: Message) -> None:
+        # Frameworks answer what is raised while they read a body with a 400 of their own.
+        if self.exceeded and not self.started:
             return
-        received_bytes = 0
-        started = False
+        self.started = True
+        await self._send(message)
 
-        async def count() -> Message:
-            nonlocal received_bytes
-            message = await receive()
-            if message["type"] == "http.request":
-                received_bytes += len(message.get("body", b""))
-                if received_bytes > self.limit_bytes:
-                    raise BodyTooLargeError(self.limit_bytes)
-            return message
 
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, count, watch)
-        except BodyTooLargeError:
-            if started:
-                raise
-            await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await error_response(BodyTooLargeError(self.limit_bytes), self.form)(scope, receive, send)
-
-    @staticmethod
-    def _announced_bytes(scope: Scope) -> int:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit():
-                return int(value)
-        return 0
+def _announced_bytes(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0

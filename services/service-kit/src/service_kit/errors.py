@@ -1,7 +1,11 @@
 """Expected failures, and how they reach a client in its surface's own form.
 
-    ServiceError            status, stable code, message safe to show
-    └── InvalidBody         the request's body, or one field of it, is wrong (kit's body.py)
+    ServiceError                  status, stable code, message safe to show
+    ├── InvalidBodyError          the request's body, or one field of it, is wrong (body.py)
+    ├── BodyTooLargeError         more bytes than the service accepts (body_limit.py)
+    ├── InvalidApiKeyError        no key, or one that is not accepted (auth.py)
+    ├── ForbiddenError            the key is good, but not for this (auth.py)
+    └── RateLimitExceededError    more requests than the limit allows (rate_limit.py)
 
 Each service adds its own subclasses and one `ErrorForm`.
 """
@@ -12,7 +16,7 @@ from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +24,7 @@ from service_kit.logging import get_logger
 from service_kit.request_id import current_request_id
 
 _log = get_logger(__name__)
+_STATUSES = frozenset(HTTPStatus)
 
 
 class ServiceError(Exception):
@@ -87,7 +92,8 @@ def http_error(status: int, method: str, path: str) -> ServiceError:
         return ServiceError(
             f"Method {method} is not allowed for {path}", status=status, code="method_not_allowed"
         )
-    return ServiceError(HTTPStatus(status).phrase, status=status, code="http_error")
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else "The request failed."
+    return ServiceError(phrase, status=status, code="http_error")
 
 
 def install_error_handlers(app: Starlette, form: ErrorForm) -> None:
@@ -132,6 +138,9 @@ class UnhandledErrorMiddleware:
 
         try:
             await self.app(scope, receive, watch)
+        except ClientDisconnect:
+            # It left while its body was being read: an everyday event, with nobody to answer.
+            _log.info("client_disconnected", path=scope["path"], method=scope["method"])
         except Exception:
             _log.exception("unhandled_error", path=scope["path"], method=scope["method"])
             if started:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 KEY_MIN_LENGTH = 16
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PLACEHOLDER = re.compile(
-    r"(?i)change.?me|your.?(api|key|secret|token)|placeholder|replace.?(me|this)|example|"
-    r"insert.?(key|here)|^x+$|<.*>|dummy|\.\.\.|^(.)\2*$"
+    r"(?i)change.?(me|this|it)|your.?(api|key|secret|token)|placeholder|replace.?(me|this)|"
+    r"example|insert.?(key|here)|<.*>|dummy|\.\.\.|^(sk-)?0?1234567"
 )
+# Random keys have far more; "sk-xxxxxxxxxxxxxxxx" has four.
+_DISTINCT_CHARACTERS_MIN = 5
 
 
 class BadKeySettingError(ValueError):
@@ -47,7 +49,7 @@ def parse_keys(raw: str, *, setting: str) -> list[NamedKey]:
         setting: the setting's name, for messages.
 
     Raises:
-        BadKeySettingError: a placeholder, a key that is too short, a name used twice.
+        BadKeySettingError: a placeholder, a key that is too short, a name or key used twice.
     """
     keys: list[NamedKey] = []
     for position, item in enumerate(filter(None, map(str.strip, raw.split(","))), start=1):
@@ -55,14 +57,18 @@ def parse_keys(raw: str, *, setting: str) -> list[NamedKey]:
         if not separator:
             name, key = "", item
         keys.append(_checked(name.strip(), key.strip(), f"{setting}, key number {position}"))
-    names = [key.name for key in keys]
-    if len(set(names)) != len(names):
+    if len({key.key for key in keys}) != len(keys):
+        raise BadKeySettingError(f"{setting}: the same key is given twice")
+    if len({key.name for key in keys}) != len(keys):
         raise BadKeySettingError(f"{setting}: each key needs a name of its own")
     return keys
 
 
 def _checked(name: str, key: str, where: str) -> NamedKey:
-    if _PLACEHOLDER.search(key):
+    is_placeholder = _PLACEHOLDER.search(key) or (
+        len(key) >= KEY_MIN_LENGTH and len(set(key)) < _DISTINCT_CHARACTERS_MIN
+    )
+    if is_placeholder:
         raise BadKeySettingError(
             f"{where} is a placeholder; make a real one, for example with `openssl rand -hex 24`"
         )

@@ -7,7 +7,7 @@ a log collector meets a single form.
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +17,7 @@ LogFormat = Literal["json", "console"]
 
 # Last line of defence; nothing should log a key in the first place.
 # Ours begin with sk-, Google's API keys with AIza.
-_SECRET = re.compile(r"(?i)(bearer\s+|sk-|AIza)[A-Za-z0-9_\-.~+/]{6,}=*")
+_SECRET = re.compile(r"(?i)(?<![a-z0-9])(bearer\s+|sk-|AIza)[A-Za-z0-9_\-.~+/]{6,}=*")
 _MASK = r"\1…"
 
 
@@ -26,17 +26,24 @@ def mask_secrets(text: str) -> str:
     return _SECRET.sub(_MASK, text)
 
 
+def _masked(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {mask_secrets(str(name)): _masked(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(inner) for inner in value]
+    return mask_secrets(str(value))
+
+
 def _mask_event(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = mask_secrets(value)
-    return event
+    return {name: _masked(value) for name, value in event.items()}
 
 
 def _to_json(value: Any, **_options: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    return msgspec.json.encode(value).decode()
 
 
 def configure_logging(*, service: str, level: str, log_format: LogFormat) -> None:
@@ -62,15 +69,20 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
         structlog.processors.format_exc_info,
         structlog.stdlib.PositionalArgumentsFormatter(),
         add_service,
-        _mask_event,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(serializer=_to_json)
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -79,12 +91,18 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            # Masked last, so that nothing that any processor or library adds slips past.
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _mask_event,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(capture=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -7,6 +7,7 @@ With several workers the values live in files that all of them share
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,6 +27,9 @@ LATENCY_BUCKETS_SECONDS = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300,
 )  # fmt: skip
 UNMATCHED = "unmatched"
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# A label's values must be bounded, and a client may write any word as the method.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class MetricsRegistry:
@@ -35,9 +39,10 @@ class MetricsRegistry:
         self.registry = CollectorRegistry()
 
     def _readable(self) -> CollectorRegistry:
-        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        folder = os.environ.get(MULTIPROCESS_FOLDER)
         if not folder:
             return self.registry
+        forget_dead_workers(folder)
         shared = CollectorRegistry()
         MultiProcessCollector(shared, folder)  # type: ignore[no-untyped-call]  # library is untyped here
         return shared
@@ -54,6 +59,18 @@ class MetricsRegistry:
             for sample in family.samples:
                 samples.setdefault(sample.name, []).append((sample.labels, sample.value))
         return Readings(samples)
+
+
+def forget_dead_workers(folder: str) -> None:
+    """Drop what workers that were killed still claim to be doing, such as open requests."""
+    for file in Path(folder).glob("gauge_live*.db"):
+        pid = file.stem.rpartition("_")[2]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+        except PermissionError:
+            continue  # alive, under another user
 
 
 class Readings:
@@ -101,6 +118,11 @@ class HttpMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.rate_limit_store_errors = Counter(
+            "rate_limit_store_errors",
+            "Times that the rate limits' store did not answer and limits were kept per process.",
+            registry=registry,
+        )
         self._children: dict[tuple[str, str, int], Any] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -143,7 +165,7 @@ class HttpMetricsMiddleware:
             self.metrics.in_flight.dec()
             seconds = time.perf_counter() - start
             route = route_template(scope)
-            method = scope["method"] if route != UNMATCHED else "other"
+            method = scope["method"] if scope["method"] in _METHODS else "other"
             self.metrics.observe(method, route, status, seconds)
             _log.info(
                 "request",
@@ -176,7 +198,8 @@ def metrics_endpoint(
 
     async def metrics(request: Request) -> Response:
         accept = request.headers.get("accept", "")
-        if "text/plain" in accept or "application/openmetrics-text" in accept:
+        # A browser's or HTTP library's list of everything names JSON; a scraper's doesn't.
+        if "json" not in accept and ("text/plain" in accept or "openmetrics" in accept):
             body, content_type = registry.exposition(accept)
             return Response(body, headers={"content-type": content_type})
         view = msgspec.json.format(msgspec.json.encode(json_view(registry.readings())), indent=2)

@@ -16,7 +16,11 @@ EXPOSED_HEADERS = (
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
     "retry-after",
+    "retry-after-ms",
 )
 
 
@@ -55,6 +59,7 @@ def middleware_stack(
             rate_rules,
             storage_uri=settings.rate_limit_storage_uri.get_secret_value(),
             workers=settings.workers,
+            on_store_error=http_metrics.rate_limit_store_errors.inc,
         )
         stack.append(Middleware(RateLimitMiddleware, limiter=limiter, form=form))
     if authenticate is not None:

@@ -10,11 +10,14 @@ import asyncio
 import ipaddress
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from limits import RateLimitItem, parse
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from slowapi import Limiter
 from slowapi.util import get_remote_address
 from starlette.datastructures import MutableHeaders
@@ -27,6 +30,7 @@ _log = get_logger(__name__)
 
 STORE_TIMEOUT_SECONDS = 0.25
 STORE_RETRY_SECONDS = 5.0
+STORE_THREADS = 8
 # Sixty probes a minute from one load balancer are its job, not abuse.
 UNLIMITED_PATHS = frozenset({"/health", "/ready"})
 
@@ -75,17 +79,39 @@ class RateLimitExceededError(ServiceError):
 
 
 class IpRateLimiter:
-    """Counts requests by address, in memory or in a shared store."""
+    """Counts requests by address, in memory or in a shared store.
 
-    def __init__(self, rules: Sequence[RateRule], *, storage_uri: str, workers: int = 1) -> None:
+    Args:
+        rules: the limits.
+        storage_uri: ``memory://``, or a store that machines share: ``redis://…``, ``valkey://…``.
+        workers: processes that serve this machine's requests.
+        on_store_error: called each time that the store did not answer.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[RateRule],
+        *,
+        storage_uri: str,
+        workers: int = 1,
+        on_store_error: Callable[[], object] = lambda: None,
+    ) -> None:
         self._local = _limiter("memory://")
         self._is_remote = not storage_uri.startswith("memory")
         self._shared = _limiter(storage_uri) if self._is_remote else self._local
+        # Threads of its own: while the store hangs, nobody else's work may wait behind it.
+        self._threads = ThreadPoolExecutor(STORE_THREADS, "rate-limit-store")
+        self._store_failed = False
         self._store_retry_at = 0.0
-        # Workers that count each for itself share the limit between them.
+        self._on_store_error = on_store_error
+        # Workers that count each for itself share the limit between them; clients are told
+        # what really applies to them.
         divide_by = 1 if self._is_remote else workers
+        divided = [replace(rule, per_minute=max(1, rule.per_minute // divide_by)) for rule in rules]
+        # The tightest first: what it refuses must not use up the wider ones.
         self._rules = [
-            (rule, parse(f"{max(1, rule.per_minute // divide_by)}/minute")) for rule in rules
+            (rule, parse(f"{rule.per_minute}/minute"))
+            for rule in sorted(divided, key=lambda rule: rule.per_minute)
         ]
 
     async def check(self, address: str, path: str) -> RateState | None:
@@ -94,19 +120,45 @@ class IpRateLimiter:
         if not rules:
             return None
         bucket = address_bucket(address)
-        if self._is_remote and time.monotonic() >= self._store_retry_at:
+        if self._is_remote and self._may_ask_store():
             try:
-                return await asyncio.wait_for(
-                    asyncio.to_thread(_count, self._shared, rules, bucket), STORE_TIMEOUT_SECONDS
+                state = await asyncio.wait_for(
+                    asyncio.get_running_loop().run_in_executor(
+                        self._threads, _count, self._shared, rules, bucket
+                    ),
+                    STORE_TIMEOUT_SECONDS,
                 )
             except Exception as error:  # noqa: BLE001 - a store's client may raise anything
-                self._store_retry_at = time.monotonic() + STORE_RETRY_SECONDS
-                _log.warning(
-                    "rate_limit_store_unavailable",
-                    error=type(error).__name__,
-                    consequence="limits are kept per process",
-                )
+                self._note_store_error(error)
+            else:
+                self._note_store_answer()
+                return state
         return _count(self._local, rules, bucket)
+
+    def _may_ask_store(self) -> bool:
+        if not self._store_failed:
+            return True
+        now = time.monotonic()
+        if now < self._store_retry_at:
+            return False
+        # One request tries; the others don't wait for the outcome.
+        self._store_retry_at = now + STORE_RETRY_SECONDS
+        return True
+
+    def _note_store_error(self, error: Exception) -> None:
+        self._store_failed = True
+        self._store_retry_at = time.monotonic() + STORE_RETRY_SECONDS
+        self._on_store_error()
+        _log.warning(
+            "rate_limit_store_unavailable",
+            error=type(error).__name__,
+            consequence="limits are kept per process",
+        )
+
+    def _note_store_answer(self) -> None:
+        if self._store_failed:
+            self._store_failed = False
+            _log.info("rate_limit_store_available")
 
 
 def _limiter(storage_uri: str) -> Limiter:
@@ -116,8 +168,13 @@ def _limiter(storage_uri: str) -> Limiter:
         else {
             "socket_timeout": STORE_TIMEOUT_SECONDS,
             "socket_connect_timeout": STORE_TIMEOUT_SECONDS,
+            # The client's own retries would hold a thread for seconds while the store is down.
+            "retry": Retry(NoBackoff(), 0),
         }
     )
+    # Valkey speaks Redis' protocol, so that one client serves both.
+    if storage_uri.startswith("valkey"):
+        storage_uri = f"redis{storage_uri.removeprefix('valkey')}"
     return Limiter(
         key_func=get_remote_address,
         storage_uri=storage_uri,
@@ -148,17 +205,29 @@ def address_bucket(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is None:
+            return str(ipaddress.ip_network((parsed, 64), strict=False))
+        return str(parsed.ipv4_mapped)
     return str(parsed)
 
 
 def duration_text(seconds: float) -> str:
     """Write a duration as OpenAI's rate limit headers do: ``12ms``, ``1s``, ``6m0s``."""
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
+    if (milliseconds := math.ceil(seconds * 1000)) < 1000:  # noqa: PLR2004 - ms in s
+        return f"{milliseconds}ms"
     whole = math.ceil(seconds)
     return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"  # noqa: PLR2004 - s in min
+
+
+def _tell(state: RateState, headers: MutableHeaders) -> None:
+    # The app may have a limit of its own, per key: the client is told the one it meets first.
+    inner = headers.get("x-ratelimit-remaining-requests", "")
+    if inner.isdigit() and int(inner) <= state.remaining:
+        return
+    headers["x-ratelimit-limit-requests"] = str(state.rule.per_minute)
+    headers["x-ratelimit-remaining-requests"] = str(state.remaining)
+    headers["x-ratelimit-reset-requests"] = duration_text(state.reset_seconds)
 
 
 class RateLimitMiddleware:
@@ -182,10 +251,7 @@ class RateLimitMiddleware:
 
         async def add_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["x-ratelimit-limit-requests"] = str(state.rule.per_minute)
-                headers["x-ratelimit-remaining-requests"] = str(state.remaining)
-                headers["x-ratelimit-reset-requests"] = duration_text(state.reset_seconds)
+                _tell(state, MutableHeaders(scope=message))
             await send(message)
 
         if not state.allowed:

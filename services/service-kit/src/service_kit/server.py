@@ -1,16 +1,24 @@
 """Run an app under uvicorn with the options that both services share."""
 
+import contextlib
 import errno
+import os
+import signal
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
+from types import FrameType
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from service_kit.logging import get_logger
+from service_kit.metrics import MULTIPROCESS_FOLDER
 
 _log = get_logger(__name__)
 
+BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 STARTUP_FAILED = 3
 
@@ -42,6 +50,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # At once: until one of them listens, Linux lets two programs bind the same port.
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         sys.exit(bind_failure(host, port, error))
@@ -70,10 +80,11 @@ def serve(
     forwarded_allow_ips: str = "",
     graceful_shutdown_seconds: int | None = None,
 ) -> None:
-    """Serve the app that an import string makes, until a signal ends it.
+    """Serve the app that an import string makes, until SIGTERM or SIGINT ends it (exit code 0).
 
     Args:
-        factory: ``package.module:function``, called without arguments in each worker.
+        factory: ``package.module:function``, called without arguments in each worker, where
+            it also configures the logging.
         host: address to listen on.
         port: TCP port; 0 takes a free one, which the log line "listening" tells.
         workers: number of processes.
@@ -93,6 +104,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        backlog=BACKLOG,
         proxy_headers=bool(forwarded_allow_ips),
         forwarded_allow_ips=forwarded_allow_ips or None,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -100,11 +112,36 @@ def serve(
     )
     listener = bind(host, port)
     if workers > 1:
-        listener.listen(config.backlog)
-        announce(listener)
-        Multiprocess(config, sockets=[listener]).run()
+        _serve_with_workers(config, listener)
         return
-    server = _AnnouncingServer(config)
-    server.run(sockets=[listener])
-    if not server.started:
+    # uvicorn raises the signal again once everything is closed.
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGINT, _exit)
+    _AnnouncingServer(config).run(sockets=[listener])
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _serve_with_workers(config: uvicorn.Config, listener: socket.socket) -> None:
+    with _shared_metrics_folder():
+        announce(listener)
+        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor.run()
+    if any(process.exitcode == STARTUP_FAILED for process in supervisor.processes):
         sys.exit(STARTUP_FAILED)
+
+
+@contextlib.contextmanager
+def _shared_metrics_folder() -> Iterator[None]:
+    """Give the workers an empty folder for their metrics, unless the operator named one."""
+    if os.environ.get(MULTIPROCESS_FOLDER):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="metrics-") as folder:
+        os.environ[MULTIPROCESS_FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[MULTIPROCESS_FOLDER]

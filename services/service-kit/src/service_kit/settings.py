@@ -1,8 +1,13 @@
 """The settings that both services have, and a start-up that explains what is wrong with them."""
 
+import ipaddress
+import re
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
@@ -20,10 +25,42 @@ def split_commas(value: object) -> object:
     return value
 
 
-def _no_wildcard(origins: tuple[str, ...]) -> tuple[str, ...]:
-    if "*" in origins:
-        raise ValueError("'*' is not accepted: name the origins")
+_ORIGIN = re.compile(r"(?i)[a-z][a-z0-9+.-]*://[^/*\s]+")
+_STORAGE = re.compile(r"memory://|(redis|valkey)(s|\+unix)?://.+")
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if "*" in origin:
+            raise ValueError("'*' is not accepted: name the origins")
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is not an origin such as https://app.company.com")
     return origins
+
+
+def _paths(paths: tuple[str, ...]) -> tuple[str, ...]:
+    for path in paths:
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is not a path: it begins with '/'")
+    return paths
+
+
+def _addresses(value: str) -> str:
+    for address in filter(None, map(str.strip, value.split(","))):
+        if address != "*":
+            try:
+                ipaddress.ip_network(address, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"{address!r} is neither an IP address nor a network such as 10.0.0.0/8"
+                ) from None
+    return value
+
+
+def _storage(uri: SecretStr) -> SecretStr:
+    if not _STORAGE.fullmatch(uri.get_secret_value()):
+        raise ValueError("it is memory://, redis://host:port/db or valkey://host:port/db")
+    return uri
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
@@ -50,14 +87,14 @@ class CommonSettings(BaseSettings):
 
     api_keys: SecretStr = SecretStr("")
     auth_enabled: bool = True
-    auth_exempt_paths: CommaSeparated = DEFAULT_EXEMPT_PATHS
+    auth_exempt_paths: Annotated[CommaSeparated, AfterValidator(_paths)] = DEFAULT_EXEMPT_PATHS
 
     rate_limit_enabled: bool = True
     rate_limit_per_minute: int = Field(default=60, ge=1)
-    rate_limit_storage_uri: SecretStr = SecretStr("memory://")
-    forwarded_allow_ips: str = ""
+    rate_limit_storage_uri: Annotated[SecretStr, AfterValidator(_storage)] = SecretStr("memory://")
+    forwarded_allow_ips: Annotated[str, AfterValidator(_addresses)] = ""
 
-    cors_allowed_origins: Annotated[CommaSeparated, AfterValidator(_no_wildcard)] = ()
+    cors_allowed_origins: Annotated[CommaSeparated, AfterValidator(_origins)] = ()
     cors_allowed_headers: CommaSeparated = ("Content-Type", "Authorization")
 
     max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
@@ -96,13 +133,45 @@ SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 def load_settings(settings_class: type[SettingsT]) -> SettingsT:
     """Read the settings, or end the program with one line for each that is wrong."""
-    try:
-        return settings_class()
-    except ValidationError as error:
-        problems = [_explain(problem["loc"], problem["msg"]) for problem in error.errors()]
-    except (SettingsError, UnicodeDecodeError, BadKeySettingError) as error:
-        problems = [str(error)]
+    problems = dotenv_problems(_env_files(settings_class))
+    if not problems:
+        try:
+            settings = settings_class()
+            if isinstance(settings, CommonSettings):
+                settings.service_keys()
+        except ValidationError as error:
+            problems = [_explain(problem["loc"], problem["msg"]) for problem in error.errors()]
+        except (SettingsError, BadKeySettingError) as error:
+            problems = [str(error)]
+        else:
+            return settings
     sys.exit(settings_failure(problems))
+
+
+def _env_files(settings_class: type[BaseSettings]) -> list[Path]:
+    named = settings_class.model_config.get("env_file") or ()
+    return [Path(file) for file in ([named] if isinstance(named, str | Path) else named)]
+
+
+def dotenv_problems(files: Iterable[Path]) -> list[str]:
+    """Say what is wrong with `.env` files: the library itself skips lines it can't read."""
+    problems: list[str] = []
+    for file in files:
+        try:
+            with file.open(encoding="utf-8") as stream:
+                problems += [
+                    f"{file}, line {binding.original.line}: this is not NAME=value "
+                    "(a quote that is not closed?)"
+                    for binding in parse_stream(stream)
+                    if binding.error
+                ]
+        except FileNotFoundError:
+            continue
+        except UnicodeDecodeError:
+            problems.append(f"{file} is not UTF-8 text; save it as UTF-8")
+        except OSError as error:
+            problems.append(f"{file} can't be read: {error.strerror}")
+    return problems
 
 
 def settings_failure(problems: list[str]) -> str:

@@ -1,0 +1,245 @@
+"""Limits in a store that machines share, and what happens while it does not answer."""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from conftest import real_components_required
+from service_kit import rate_limit
+from service_kit.rate_limit import IpRateLimiter, RateRule, RateState
+from support.kit_app import AUTHORIZED, StartApp
+
+REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379")
+RULES = (RateRule("requests", 5),)
+
+
+@pytest.fixture
+def redis_url() -> str:
+    """Return a Redis that answers."""
+    try:
+        with redis.Redis.from_url(REDIS_URL, socket_timeout=5) as client:
+            client.ping()
+    except redis.RedisError as error:
+        if real_components_required():
+            pytest.fail(f"Redis is required in CI and could not be reached: {error}")
+        pytest.skip(f"Redis could not be reached: {error}")
+    return REDIS_URL
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the store time: a busy machine must not look like a dead store."""
+    monkeypatch.setattr(rate_limit, "STORE_TIMEOUT_SECONDS", 30)
+
+
+@pytest.fixture
+def client_name() -> str:
+    """Return an address that no other test counts on."""
+    return f"client-{uuid.uuid4().hex}"
+
+
+def _limiter(url: str) -> tuple[IpRateLimiter, list[None]]:
+    """Return a limiter and the list that grows with each failure of its store."""
+    errors: list[None] = []
+    limiter = IpRateLimiter(RULES, storage_uri=url, on_store_error=lambda: errors.append(None))
+    return limiter, errors
+
+
+async def _check(limiter: IpRateLimiter, address: str) -> RateState:
+    state = await limiter.check(address, "/")
+    assert state is not None
+    return state
+
+
+@pytest.mark.usefixtures("patient")
+async def test_two_machines_share_one_limit(redis_url: str, client_name: str) -> None:
+    (one, one_errors), (other, other_errors) = _limiter(redis_url), _limiter(redis_url)
+
+    states = [await _check(limiter, client_name) for limiter in (one, other) * 3]
+
+    assert [state.allowed for state in states] == [True] * 5 + [False]
+    assert [state.remaining for state in states] == [4, 3, 2, 1, 0, 0]
+    assert one_errors == other_errors == []
+
+
+@pytest.mark.usefixtures("patient")
+async def test_valkey_is_spoken_to_as_redis_is(redis_url: str, client_name: str) -> None:
+    shared, _ = _limiter(redis_url)
+    limiter, errors = _limiter(redis_url.replace("redis://", "valkey://"))
+
+    await _check(shared, client_name)
+
+    assert (await _check(limiter, client_name)).remaining == 3
+    assert errors == []
+
+
+@pytest.mark.usefixtures("patient")
+async def test_requests_at_the_same_time_are_counted_exactly(
+    redis_url: str, client_name: str
+) -> None:
+    limiters = [_limiter(redis_url)[0] for _ in range(3)]
+
+    states = await asyncio.gather(
+        *(_check(limiter, client_name) for limiter in limiters for _ in range(10))
+    )
+
+    assert sum(state.allowed for state in states) == 5
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_service_limits_by_the_shared_store(
+    redis_url: str, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, client_name: str
+) -> None:
+    # Both apps see their client under an address that is this test's own.
+    monkeypatch.setattr(rate_limit, "address_bucket", lambda _address: client_name)
+    apps = [start_app(rate_limit_per_minute=3, rate_limit_storage_uri=redis_url) for _ in range(2)]
+
+    statuses = [app.get("/v1/whoami", headers=AUTHORIZED).status_code for app in apps * 2]
+
+    assert statuses == [200, 200, 200, 429]
+
+
+def _closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+async def test_without_its_store_a_process_keeps_the_limit_itself(client_name: str) -> None:
+    limiter, errors = _limiter(f"redis://127.0.0.1:{_closed_port()}")
+
+    states = [await _check(limiter, client_name) for _ in range(6)]
+
+    assert [state.allowed for state in states] == [True] * 5 + [False]
+    assert errors == [None], "a dead store is asked again after a pause only"
+
+
+def test_a_dead_store_shows_in_the_metrics_and_not_to_clients(start_app: StartApp) -> None:
+    client = start_app(rate_limit_storage_uri=f"redis://127.0.0.1:{_closed_port()}")
+
+    response = client.get("/v1/whoami", headers=AUTHORIZED)
+
+    assert response.status_code == 200
+    assert client.get("/metrics").json()["store_errors"] == 1
+
+
+async def test_a_store_that_hangs_never_blocks_the_event_loop(client_name: str) -> None:
+    """The store that takes the question and never answers runs on the same event loop.
+
+    If the limiter blocked the loop while it waits, the store could not even receive.
+    """
+    asked = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    store = await asyncio.start_server(hang, "127.0.0.1", 0)
+    port = store.sockets[0].getsockname()[1]
+    limiter, errors = _limiter(f"redis://127.0.0.1:{port}")
+
+    check = asyncio.create_task(_check(limiter, client_name))
+    await asked.wait()
+    was_waiting = not check.done()
+    state = await check
+
+    assert was_waiting
+    assert state.allowed
+    assert state.remaining == 4
+    assert errors == [None]
+    store.close()
+    await store.wait_closed()
+
+
+class _Wire:
+    """A TCP relay in front of Redis that can be cut and mended."""
+
+    def __init__(self, target_url: str) -> None:
+        target = urlsplit(target_url)
+        self._target = (target.hostname or "127.0.0.1", target.port or 6379)
+        self._open: set[asyncio.StreamWriter] = set()
+        self.is_cut = False
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_cut:
+            writer.close()
+            return
+        back_reader, back_writer = await asyncio.open_connection(*self._target)
+        self._open |= {writer, back_writer}
+        await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer))
+
+    def cut(self) -> None:
+        self.is_cut = True
+        for writer in self._open:
+            writer.close()
+        self._open.clear()
+
+    def mend(self) -> None:
+        self.is_cut = False
+
+    async def stop(self) -> None:
+        self.cut()
+        self._server.close()
+        await self._server.wait_closed()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+    except ConnectionError:
+        return
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def wire(redis_url: str) -> AsyncIterator[_Wire]:
+    wire = _Wire(redis_url)
+    yield wire
+    await wire.stop()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_the_shared_count_goes_on_once_the_store_is_back(
+    wire: _Wire, client_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limit, "STORE_RETRY_SECONDS", 0)
+    limiter, errors = _limiter(await wire.start())
+
+    shared = [(await _check(limiter, client_name)).remaining for _ in range(3)]
+    wire.cut()
+    local = [(await _check(limiter, client_name)).remaining for _ in range(2)]
+    wire.mend()
+    again = [(await _check(limiter, client_name)).remaining for _ in range(2)]
+
+    assert shared == [4, 3, 2]
+    assert local == [4, 3]
+    assert again == [1, 0]
+    assert len(errors) == 2
+
+
+@pytest.mark.usefixtures("patient")
+async def test_only_one_request_waits_for_the_answer_of_a_store_that_failed(
+    wire: _Wire, client_name: str
+) -> None:
+    limiter, errors = _limiter(await wire.start())
+    wire.cut()
+    await _check(limiter, client_name)
+    limiter._store_retry_at = 0
+
+    await asyncio.gather(*(_check(limiter, client_name) for _ in range(20)))
+
+    assert len(errors) == 2
