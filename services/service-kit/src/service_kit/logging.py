@@ -103,7 +103,9 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    # The access line is ours: uvicorn's has no request id of its own and shows query strings.
+    logging.getLogger("uvicorn.access").disabled = True
+    for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True

@@ -1,0 +1,47 @@
+"""What the routes work with, made once by the app's lifespan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from ai_proxy_service.core.interfaces import BillingService, GeminiClient
+from ai_proxy_service.core.metrics import ProxyMetrics
+from ai_proxy_service.core.pricing import PriceCatalog
+from ai_proxy_service.core.relay import Relay
+from service_kit.keys import Principal
+
+ANONYMOUS = Principal("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The proxy's working parts.
+
+    Attributes:
+        aliases: other names of models.
+        catalog: models that can be served, with prices.
+        gemini: Gemini itself, for what costs nothing.
+        billing: where credit is held and charged.
+        relay: the one way to a completion.
+        metrics: what is counted.
+    """
+
+    aliases: Mapping[str, str]
+    catalog: PriceCatalog
+    gemini: GeminiClient
+    billing: BillingService
+    relay: Relay
+    metrics: ProxyMetrics
+
+
+def gateway_of(request: Request) -> Gateway:
+    """Return the parts that serve this request."""
+    gateway: Gateway = request.state.gateway
+    return gateway
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who is asking."""
+    principal: Principal = request.scope["state"].get("principal", ANONYMOUS)
+    return principal

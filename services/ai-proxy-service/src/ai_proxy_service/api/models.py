@@ -1,0 +1,92 @@
+"""`GET /v1/models`: what can be asked for, in OpenAI's form."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ai_proxy_service.api.documentation import error_responses
+from ai_proxy_service.api.gateway import Gateway, gateway_of
+from ai_proxy_service.core.errors import ModelNotFoundError
+from ai_proxy_service.core.gemini import GeminiError
+from ai_proxy_service.core.models import resolve_model
+from service_kit.logging import get_logger
+
+_log = get_logger(__name__)
+router = APIRouter(tags=["models"], responses=error_responses(401, 404, 429, 500))
+
+CACHE_SECONDS = 300.0
+
+
+class ModelList:
+    """The models that Gemini offers and the catalogue prices, asked for now and then."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._names: list[str] = []
+        self._asked_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def names(self) -> list[str]:
+        """Return the ids; if Gemini can't be asked, those last seen or all priced ones."""
+        async with self._lock:
+            if time.monotonic() - self._asked_at > CACHE_SECONDS:
+                await self._refresh()
+        return self._names
+
+    async def _refresh(self) -> None:
+        priced = self._gateway.catalog.models
+        try:
+            offered = await self._gateway.gemini.list_models()
+        except GeminiError as error:
+            _log.warning("models_not_listed", error=str(error))
+            self._names = self._names or sorted(
+                name for name, price in priced.items() if not price.retired
+            )
+            return
+        self._names = sorted(name for name in offered if name in priced)
+        self._asked_at = time.monotonic()
+
+
+@router.get("/models", response_model=None, summary="List models")
+async def list_models(request: Request) -> Response:
+    """List what can be asked for."""
+    models: ModelList = request.state.models
+    gateway = gateway_of(request)
+    data = [_model(name, gateway) for name in await models.names()]
+    return _json({"object": "list", "data": data})
+
+
+@router.get("/models/{model:path}", response_model=None, summary="Retrieve a model")
+async def retrieve_model(model: str, request: Request) -> Response:
+    """Return one model, by its own name or an alias."""
+    gateway = gateway_of(request)
+    name = resolve_model(model, gateway.aliases)
+    models: ModelList = request.state.models
+    if name not in await models.names():
+        raise ModelNotFoundError(model, status=HTTPStatus.NOT_FOUND)
+    return _json(_model(name, gateway))
+
+
+def _model(name: str, gateway: Gateway) -> dict[str, Any]:
+    price = gateway.catalog.models[name]
+    day = gateway.catalog.effective
+    return {
+        "id": name,
+        "object": "model",
+        # Gemini's list has no dates; the day of the price list stands in.
+        "created": int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()),
+        "owned_by": "google",
+        "context_window": price.context_tokens,
+        "max_output_tokens": price.max_output_tokens,
+    }
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")

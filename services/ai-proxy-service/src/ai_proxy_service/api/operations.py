@@ -1,0 +1,51 @@
+"""For operators and orchestrators: is it alive, can it serve, what has it done."""
+
+from http import HTTPStatus
+
+import httpx
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ai_proxy_service.core.metrics import ProxyMetrics
+from service_kit.metrics import metrics_endpoint
+
+READY_SECONDS_MAX = 2.0
+
+
+def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
+    """Return `/health`, `/ready` and `/metrics`."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/health", response_model=None, summary="Liveness")
+    async def health() -> Response:
+        """Answer as long as the process runs."""
+        return _status(HTTPStatus.OK, "ok", {})
+
+    @router.get("/ready", response_model=None, summary="Readiness")
+    async def ready(request: Request) -> Response:
+        """Tell whether completions can be served: the credits service must be."""
+        if not credits_url:
+            return _status(HTTPStatus.OK, "ready", {"credits": "not configured"})
+        client: httpx.AsyncClient = request.state.credits_client
+        try:
+            answer = await client.get("/ready", timeout=READY_SECONDS_MAX)
+        except httpx.HTTPError:
+            return _status(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", {"credits": "unreachable"})
+        if answer.status_code != HTTPStatus.OK:
+            return _status(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", {"credits": "not ready"})
+        return _status(HTTPStatus.OK, "ready", {"credits": "ready"})
+
+    router.add_api_route(
+        "/metrics",
+        metrics_endpoint(metrics, metrics.json_view),
+        response_model=None,
+        summary="Metrics, as JSON or for Prometheus",
+    )
+    return router
+
+
+def _status(status: HTTPStatus, text: str, checks: dict[str, str]) -> Response:
+    body = {"status": text, "service": "ai-proxy-service", **({"checks": checks} if checks else {})}
+    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")

@@ -1,0 +1,37 @@
+"""All routes of the proxy."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from ai_proxy_service.api import chat, models
+from ai_proxy_service.api.documentation import component_schemas
+from ai_proxy_service.api.operations import operations_router
+from ai_proxy_service.core.metrics import ProxyMetrics
+
+SURFACES = (chat.router, models.router)
+COMPLETION_PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
+
+
+def add_routes(app: FastAPI, metrics: ProxyMetrics, credits_url: str) -> None:
+    """Mount every surface, with and without `/v1`, and what operators need."""
+    app.include_router(operations_router(metrics, credits_url))
+    for router in SURFACES:
+        app.include_router(router, prefix="/v1")
+        # Some clients are given a base URL without the version.
+        app.include_router(router, include_in_schema=False)
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the bodies that the routes decode themselves."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(component_schemas())
+        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"bearer": []}]
+        app.openapi_schema = document
+    return app.openapi_schema

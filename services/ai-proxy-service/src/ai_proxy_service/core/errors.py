@@ -1,0 +1,77 @@
+"""The proxy's expected failures, with the statuses and codes that OpenAI's clients act on.
+
+    ServiceError (kit)
+    ├── InvalidRequestError      400  the client's request
+    │   └── ModelNotFoundError   400
+    ├── InsufficientCreditError  402  the account can't pay; no SDK retries it
+    ├── BillingUnavailableError  503  it could not be found out whether the account can pay
+    └── UpstreamError            4xx/5xx  Gemini refused or failed
+
+https://platform.openai.com/docs/guides/error-codes
+"""
+
+from service_kit.errors import ServiceError
+
+
+class InvalidRequestError(ServiceError):
+    """The request is not one that can be served."""
+
+    status = 400
+    code = "invalid_value"
+
+
+class ModelNotFoundError(InvalidRequestError):
+    """The model is unknown, or has no price."""
+
+    code = "model_not_found"
+
+    def __init__(self, model: str, *, status: int = 400) -> None:
+        super().__init__(
+            f"The model '{model[:128]}' does not exist or you do not have access to it.",
+            status=status,
+            field="model",
+        )
+
+
+class InsufficientCreditError(ServiceError):
+    """The account can't pay for the request.
+
+    Attributes:
+        available_nanos: what it has, in nano-USD; None if unknown.
+        retryable: running requests hold credit that may come back: waiting may help.
+    """
+
+    status = 402
+    code = "insufficient_quota"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        available_nanos: int | None = None,
+        retryable: bool = False,
+    ) -> None:
+        # Other SDKs treat 4xx alike; OpenAI's obey this header whatever the status.
+        super().__init__(message, headers={"x-should-retry": "false"})
+        self.available_nanos = available_nanos
+        self.retryable = retryable
+
+
+class BillingUnavailableError(ServiceError):
+    """The credits service gave no certain answer; nothing is served on credit."""
+
+    status = 503
+    code = "billing_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The billing service is temporarily unavailable. Please try again shortly.",
+            headers={"retry-after": "2"},
+        )
+
+
+class UpstreamError(ServiceError):
+    """Gemini refused or failed; the text is safe to show."""
+
+    status = 502
+    code = "upstream_error"

@@ -1,0 +1,160 @@
+"""What the core needs from the outside: a model service and a billing service."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ai_proxy_service.core.gemini import GenerateContentBody, GenerateContentResponse
+
+
+class GeminiStream(Protocol):
+    """An answer on its way.
+
+    Cancelling `receive` loses nothing: the next call goes on where it was.
+    """
+
+    async def receive(self) -> list[GenerateContentResponse]:
+        """Return the chunks that have arrived, at least one; an empty list is the end.
+
+        Raises:
+            GeminiError: Gemini reported an error, or the connection broke off.
+        """
+
+    async def aclose(self) -> None:
+        """Stop the answer and free what it holds. May be called more than once."""
+
+
+class GeminiClient(Protocol):
+    """Google Gemini's `generateContent` family."""
+
+    async def generate_completion(
+        self, model: str, body: GenerateContentBody
+    ) -> GenerateContentResponse:
+        """Return a whole answer.
+
+        Raises:
+            GeminiError: Gemini refused, failed or could not be reached.
+        """
+
+    async def generate_completion_stream(
+        self, model: str, body: GenerateContentBody
+    ) -> GeminiStream:
+        """Open a stream; returns once Gemini has accepted the request.
+
+        Raises:
+            GeminiError: as `generate_completion`.
+        """
+
+    async def count_tokens(self, model: str, body: GenerateContentBody) -> int:
+        """Return the exact number of prompt tokens that the body will be billed for.
+
+        Raises:
+            GeminiError: as `generate_completion`.
+        """
+
+    async def list_models(self) -> list[str]:
+        """Return the ids, without ``models/``, of all models that can generate content.
+
+        Raises:
+            GeminiError: as `generate_completion`.
+        """
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Credit reserved for one completion.
+
+    Attributes:
+        hold_id: its id in the ledger; empty where nothing is enforced.
+        amount_nanos: what is reserved, in nano-USD.
+        available_nanos: what the account could still spend besides; None where unknown.
+    """
+
+    hold_id: str
+    amount_nanos: int
+    available_nanos: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The final charge of one completion.
+
+    Attributes:
+        key: idempotency key; the same completion always has the same one.
+        account: who pays.
+        hold_id: the hold that it is captured from; the rest of the hold is returned.
+        amount_nanos: the charge in nano-USD.
+        description: for the statement.
+        usage: token counts.
+        price: unit prices and exact cost.
+        metadata: completion id, request id and the like.
+    """
+
+    key: str
+    account: str
+    hold_id: str
+    amount_nanos: int
+    description: str
+    usage: dict[str, int]
+    price: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a settlement.
+
+    Attributes:
+        charged_nanos: what was taken, in nano-USD.
+        available_nanos: what the account has left; None where unknown.
+        delivered: False if it waits in the outbox.
+    """
+
+    charged_nanos: int
+    available_nanos: int | None
+    delivered: bool = True
+
+
+class BillingService(Protocol):
+    """Where credit is held and charged."""
+
+    @property
+    def enforced(self) -> bool:
+        """Whether a completion needs credit to be served."""
+
+    async def hold(
+        self,
+        account: str,
+        amount_nanos: int,
+        *,
+        key: str,
+        request_ref: str,
+        min_amount_nanos: int | None = None,
+    ) -> Hold:
+        """Reserve credit: the amount, or at least the minimum if one is given.
+
+        Raises:
+            InsufficientCreditError: proven that the account can't.
+            BillingUnavailableError: not known whether it can.
+        """
+
+    async def raise_hold(
+        self, hold: Hold, amount_nanos: int, progress_nanos: int, *, account: str
+    ) -> Hold:
+        """Raise a hold to an amount and record what has been used so far.
+
+        Raises:
+            InsufficientCreditError: the raise can't be paid; the hold stands.
+            BillingUnavailableError: not known.
+        """
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """Charge, for certain: what can't be delivered now is kept and delivered later."""
+
+    async def release(self, hold: Hold) -> None:
+        """Return a whole hold; if that can't be delivered the hold expires by itself."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""

@@ -1,0 +1,184 @@
+"""What the proxy counts, and the JSON view of it that operators read with curl."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from prometheus_client import Counter, Gauge, Histogram
+
+from ai_proxy_service.core.money import usd_text
+from ai_proxy_service.core.usage import TokenUsage
+from service_kit.metrics import LATENCY_BUCKETS_SECONDS, HttpMetrics, MetricsRegistry, Readings
+
+UNKNOWN_MODEL = "unknown"
+
+
+class ProxyMetrics(MetricsRegistry):
+    """Counters of one proxy. Labels are bounded: priced models only, never users or keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        registry = self.registry
+        self.http = HttpMetrics(registry)
+        self.started_at = time.time()
+        self.completions = Counter(
+            "gateway_completions", "Completions asked for.", ("model", "outcome"), registry=registry
+        )
+        self.duration = Histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "Time from the request to the end of the answer.",
+            ("model",),
+            buckets=LATENCY_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.first_chunk = Histogram(
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+            "Time from the request to the first chunk of a stream.",
+            ("model",),
+            buckets=LATENCY_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        # Prometheus keeps no extremes; each process keeps its own, the scrape joins them.
+        self.duration_min = Gauge(
+            "gateway_completion_duration_min_seconds",
+            "Shortest completion since the start; 0 before the first.",
+            multiprocess_mode="min",
+            registry=registry,
+        )
+        self.duration_max = Gauge(
+            "gateway_completion_duration_max_seconds",
+            "Longest completion since the start.",
+            multiprocess_mode="max",
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "gen_ai_client_token_usage", "Tokens billed.", ("model", "type"), registry=registry
+        )
+        self.cost = Counter(
+            "gateway_cost_nanousd",
+            "Cost of all completions in nano-USD.",
+            ("model",),
+            registry=registry,
+        )
+        self.streams_open = Gauge(
+            "gateway_streams_open",
+            "Streams being sent now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.hold_raises = Counter(
+            "gateway_hold_raises",
+            "Raises of holds and heartbeats in mid-stream.",
+            registry=registry,
+        )
+        self.abandoned = Counter(
+            "gateway_completions_abandoned",
+            "Completions whose client left, by what was done with them.",
+            ("mode",),
+            registry=registry,
+        )
+        self.settlements_waiting = Gauge(
+            "gateway_settlements_waiting",
+            "Settlements in the outbox.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.settlements_failed = Counter(
+            "gateway_settlements_failed",
+            "Settlements that the credits service refused for good; an operator must look.",
+            registry=registry,
+        )
+        self.holds_open = Gauge(
+            "gateway_holds_open",
+            "Holds of completions that run now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.unpriced = Counter(
+            "gateway_usage_without_price",
+            "Answers with usage that has no price.",
+            registry=registry,
+        )
+        self._min_seconds = float("inf")
+        self._max_seconds = 0.0
+
+    def completed(self, model: str, usage: TokenUsage, cost_nanos: int) -> None:
+        """Count the tokens and the cost of a completion that was charged, or cost nothing."""
+        self.tokens.labels(model, "input").inc(usage.input_tokens)
+        self.tokens.labels(model, "output").inc(usage.output_tokens)
+        self.cost.labels(model).inc(cost_nanos)
+
+    def answered(self, model: str, *, successful: bool, seconds: float) -> None:
+        """Count a request for a completion once its answer has ended."""
+        self.completions.labels(model, "successful" if successful else "failed").inc()
+        self.duration.labels(model).observe(seconds)
+        self._min_seconds = min(self._min_seconds, seconds)
+        self._max_seconds = max(self._max_seconds, seconds)
+        self.duration_min.set(self._min_seconds)
+        self.duration_max.set(self._max_seconds)
+
+    def json_view(self, readings: Readings) -> Mapping[str, Any]:
+        """Return the figures of identity: requests, tokens, billing and performance."""
+        requests = readings.by_label("gateway_completions_total", "outcome")
+        successful, failed = requests.get("successful", 0), requests.get("failed", 0)
+        total = successful + failed
+        count = readings.total("gen_ai_client_operation_duration_seconds_count")
+        seconds = readings.total("gen_ai_client_operation_duration_seconds_sum")
+        chunks = readings.total("gen_ai_client_operation_time_to_first_chunk_seconds_count")
+        chunk_seconds = readings.total("gen_ai_client_operation_time_to_first_chunk_seconds_sum")
+        tokens = readings.by_label("gen_ai_client_token_usage_total", "type")
+        prompt, completion = int(tokens.get("input", 0)), int(tokens.get("output", 0))
+        by_model = readings.by_label("gateway_completions_total", "model")
+        statuses = readings.by_label("http_server_requests_total", "status")
+        return {
+            "service": "ai-proxy-service",
+            "timestamp": datetime.now(UTC).isoformat(),
+            "uptime_seconds": round(time.time() - self.started_at, 3),
+            "requests": {
+                "total": int(total),
+                "successful": int(successful),
+                "failed": int(failed),
+                "success_rate_percent": round(100 * successful / total, 2) if total else 100.0,
+                "by_model": {model: int(value) for model, value in by_model.items()},
+            },
+            "tokens": {
+                "total": prompt + completion,
+                "prompt": prompt,
+                "completion": completion,
+            },
+            "billing": {
+                # A JSON number with all its digits; a float would round it.
+                "total_cost_usd": msgspec.Raw(
+                    usd_text(int(readings.total("gateway_cost_nanousd_total"))).encode()
+                ),
+                "holds_open": int(readings.total("gateway_holds_open")),
+                "settlements_waiting": int(readings.total("gateway_settlements_waiting")),
+                "settlements_failed": int(readings.total("gateway_settlements_failed_total")),
+                "hold_raises": int(readings.total("gateway_hold_raises_total")),
+                "refused_402": int(statuses.get("402", 0)),
+            },
+            "performance": {
+                "avg_response_time_seconds": round(seconds / count, 6) if count else 0.0,
+                "min_response_time_seconds": round(
+                    readings.total("gateway_completion_duration_min_seconds"), 6
+                ),
+                "max_response_time_seconds": round(
+                    readings.total("gateway_completion_duration_max_seconds"), 6
+                ),
+                "avg_time_to_first_chunk_seconds": (
+                    round(chunk_seconds / chunks, 6) if chunks else 0.0
+                ),
+            },
+            "streams": {
+                "open": int(readings.total("gateway_streams_open")),
+                "abandoned": int(readings.total("gateway_completions_abandoned_total")),
+            },
+            "http": {
+                "total": int(sum(statuses.values())),
+                "in_flight": int(readings.total("http_server_active_requests")),
+                "rate_limited_429": int(statuses.get("429", 0)),
+                "by_status": {status: int(value) for status, value in statuses.items()},
+            },
+        }

@@ -1,0 +1,186 @@
+"""Gemini through Google's `google-generativeai`, in threads of its own.
+
+For those who must use the SDK. It is past its end of life and knows neither `thinkingConfig`
+nor `seed`, thinking text, thought signatures or `thoughtsTokenCount`; it looks one chunk
+ahead, so each chunk arrives when the next one has. docs/decisions says more.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import google.generativeai as genai
+import requests
+from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+from ai_proxy_service.core.gemini import (
+    GeminiError,
+    GeminiUnreachableError,
+    GenerateContentBody,
+    GenerateContentResponse,
+)
+from ai_proxy_service.services.gemini_wire import decode_answer
+from service_kit.logging import get_logger
+
+_log = get_logger(__name__)
+T = TypeVar("T")
+
+CALL_SECONDS_MAX = 600.0
+# Members of generationConfig that the SDK's message type has; others make it raise.
+KNOWN_CONFIG = {
+    "candidateCount": "candidate_count",
+    "stopSequences": "stop_sequences",
+    "maxOutputTokens": "max_output_tokens",
+    "temperature": "temperature",
+    "topP": "top_p",
+    "topK": "top_k",
+    "responseMimeType": "response_mime_type",
+}
+
+
+class SdkGeminiClient:
+    """Runs the SDK's blocking calls in an executor, one thread for each running call."""
+
+    def __init__(self, base_url: str, key: str, *, threads: int) -> None:
+        # The SDK has one global configuration, hence one key per process.
+        genai.configure(
+            api_key=key, transport="rest", client_options={"api_endpoint": base_url.rstrip("/")}
+        )
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="gemini-sdk")
+
+    async def generate_completion(
+        self, model: str, body: GenerateContentBody
+    ) -> GenerateContentResponse:
+        """See `GeminiClient`."""
+        return await self._run(lambda: _to_wire(_generate(model, body, stream=False)))
+
+    async def generate_completion_stream(
+        self, model: str, body: GenerateContentBody
+    ) -> "SdkStream":
+        """See `GeminiClient`."""
+        response = await self._run(lambda: _generate(model, body, stream=True))
+        stream = SdkStream(response)
+        self._executor.submit(stream.pump)
+        return stream
+
+    async def count_tokens(self, model: str, body: GenerateContentBody) -> int:
+        """See `GeminiClient`."""
+        return await self._run(
+            lambda: int(_model(model, body).count_tokens(_contents(body)).total_tokens)
+        )
+
+    async def list_models(self) -> list[str]:
+        """See `GeminiClient`."""
+        return await self._run(
+            lambda: [
+                model.name.removeprefix("models/")
+                for model in genai.list_models()
+                if "generateContent" in model.supported_generation_methods
+            ]
+        )
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._executor, call)
+        except Exception as error:
+            raise as_gemini_error(error) from error
+
+    async def aclose(self) -> None:
+        """See `GeminiClient`."""
+        # A call that hangs must not keep the process from ending.
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class SdkStream:
+    """Brings the chunks of a blocking iterator from its thread to the event loop."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._loop = asyncio.get_running_loop()
+        self._arrived: asyncio.Queue[GenerateContentResponse | GeminiError | None] = asyncio.Queue()
+        self._stopped = threading.Event()
+        self._ended = False
+
+    def pump(self) -> None:
+        """Read the iterator to its end; runs in a thread."""
+        last: GeminiError | None = None
+        try:
+            for chunk in self._response:
+                if self._stopped.is_set():
+                    return
+                self._deliver(_to_wire(chunk))
+        except Exception as error:  # noqa: BLE001 - any failure must reach the waiting side
+            last = as_gemini_error(error)
+        self._deliver(last)
+
+    def _deliver(self, item: GenerateContentResponse | GeminiError | None) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
+
+    async def receive(self) -> list[GenerateContentResponse]:
+        """See `GeminiStream`."""
+        if self._ended:
+            return []
+        item = await self._arrived.get()
+        if isinstance(item, GenerateContentResponse):
+            return [item]
+        self._ended = True
+        if item is not None:
+            raise item
+        return []
+
+    async def aclose(self) -> None:
+        """See `GeminiStream`: the thread stops at its next chunk."""
+        self._stopped.set()
+
+
+def _model(model: str, body: GenerateContentBody) -> genai.GenerativeModel:
+    instruction = body.get("systemInstruction")
+    parts = instruction["parts"] if instruction else None
+    return genai.GenerativeModel(model, system_instruction=parts)
+
+
+def _contents(body: GenerateContentBody) -> list[dict[str, Any]]:
+    return [dict(content) for content in body["contents"]]
+
+
+def _generate(model: str, body: GenerateContentBody, *, stream: bool) -> Any:
+    config = body.get("generationConfig", {})
+    known = {KNOWN_CONFIG[name]: value for name, value in config.items() if name in KNOWN_CONFIG}
+    return _model(model, body).generate_content(
+        _contents(body),
+        generation_config=known,
+        safety_settings=body.get("safetySettings"),
+        stream=stream,
+        request_options={"timeout": CALL_SECONDS_MAX},
+    )
+
+
+def _to_wire(response: Any) -> GenerateContentResponse:
+    """Read the SDK's message as the REST wire has it."""
+    message = response._result  # noqa: SLF001 - to_dict() loses the names of the enums
+    answer = decode_answer(type(message).to_json(message, use_integers_for_enums=False))
+    usage = answer.usage_metadata
+    if usage is not None and not usage.thoughts_token_count:
+        # The SDK drops the field, but the total that it keeps includes thinking.
+        counted = usage.prompt_token_count + usage.candidates_token_count
+        usage.thoughts_token_count = max(0, usage.total_token_count - counted)
+    return answer
+
+
+def as_gemini_error(error: BaseException) -> GeminiError:
+    """Turn what the SDK raises into our error."""
+    if isinstance(error, GeminiError):
+        return error
+    if isinstance(error, GoogleAPICallError):
+        status = error.grpc_status_code.name if error.grpc_status_code else ""
+        return GeminiError(int(error.code or 500), status, str(error.message))
+    if isinstance(error, requests.exceptions.Timeout | RetryError):
+        return GeminiUnreachableError(f"{type(error).__name__}: {error}", timed_out=True)
+    if isinstance(error, requests.exceptions.RequestException | OSError):
+        return GeminiUnreachableError(f"{type(error).__name__}: {error}")
+    _log.error("gemini_sdk_failed", error=f"{type(error).__name__}: {error}")
+    return GeminiError(502, "MALFORMED", f"{type(error).__name__}: {error}")

@@ -1,0 +1,73 @@
+"""The proxy's settings. Each is in .env.example and in the deployment guide."""
+
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from ai_proxy_service.core.authorisation import HoldPolicy
+from ai_proxy_service.core.models import parse_aliases
+from ai_proxy_service.services.gemini_client import GeminiClientKind
+from service_kit.settings import CommonSettings
+
+GEMINI_URL = "https://generativelanguage.googleapis.com"
+
+
+class ProxySettings(CommonSettings):
+    """What the operator decides."""
+
+    port: int = Field(default=8002, ge=0, le=65535)
+
+    gemini_api_key: SecretStr
+    gemini_base_url: str = GEMINI_URL
+    gemini_client: GeminiClientKind = "rest"
+    gemini_connections_max: int = Field(default=0, ge=0)
+    gemini_sdk_threads: int = Field(default=64, ge=1, le=1000)
+
+    credits_service_url: str = ""
+    credits_service_api_key: SecretStr = SecretStr("")
+
+    rate_limit_completions_per_minute: int = Field(default=30, ge=1)
+    model_aliases: str = ""
+    price_catalog_path: Path = Path(str(resources.files("ai_proxy_service.data") / "prices.json"))
+    price_markup: Decimal = Field(default=Decimal(1), gt=0, le=100)
+    hold_policy: HoldPolicy = HoldPolicy.WINDOWED
+    on_disconnect: Literal["drain", "cancel"] = "drain"
+    data_dir: Path = Path("./data")
+
+    @field_validator("gemini_base_url", "credits_service_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _aliases_parse(cls, value: str) -> str:
+        parse_aliases(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.gemini_keys():
+            raise ValueError("GEMINI_API_KEY has no key in it")
+        if bool(self.credits_service_url) != bool(self.credits_service_api_key.get_secret_value()):
+            raise ValueError(
+                "CREDITS_SERVICE_URL and CREDITS_SERVICE_API_KEY belong together: set both to bill "
+                "every completion, or neither to log charges only"
+            )
+        self.service_keys()
+        return self
+
+    def gemini_keys(self) -> tuple[str, ...]:
+        """Return the Gemini API keys, which are used in turn."""
+        keys = self.gemini_api_key.get_secret_value().split(",")
+        return tuple(key.strip() for key in keys if key.strip())
+
+    @property
+    def billing_enforced(self) -> bool:
+        """Whether completions need credit."""
+        return bool(self.credits_service_url)

@@ -1,0 +1,68 @@
+"""How hard a model should think: OpenAI's `reasoning_effort` as Gemini's `thinkingConfig`.
+
+Gemini 2.5 takes a budget in tokens, Gemini 3 a level; both in one request are refused.
+https://ai.google.dev/gemini-api/docs/openai (table of efforts) and
+https://ai.google.dev/gemini-api/docs/thinking. What no document says is our choice: the
+lowest setting that the model has where thinking can't be turned off.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingTraits:
+    """What a family of models takes: a setting for each effort, budget or level."""
+
+    settings: Mapping[str, int | str] = field(default_factory=dict)
+
+    def config(self, effort: str | None) -> dict[str, Any] | None:
+        """Return the `thinkingConfig` for an effort; None leaves the model alone.
+
+        Summaries are asked for whenever the model may think: while it does, they are what
+        brings reports of usage.
+        """
+        if not self.settings:
+            return None
+        if effort is None:
+            return {"includeThoughts": True}
+        setting = self.settings[effort]
+        if setting == 0:
+            return {"thinkingBudget": 0}
+        name = "thinkingLevel" if isinstance(setting, str) else "thinkingBudget"
+        return {name: setting, "includeThoughts": True}
+
+
+def _by_effort(*settings: int | str) -> ThinkingTraits:
+    return ThinkingTraits(dict(zip(EFFORTS, settings, strict=True)))
+
+
+_FLASH_2_5 = _by_effort(0, 1024, 1024, 8192, 24576, 24576, 24576)
+_PRO_2_5 = _by_effort(128, 1024, 1024, 8192, 24576, 32768, 32768)
+_FROM_MINIMAL = _by_effort("MINIMAL", "MINIMAL", "LOW", "MEDIUM", "HIGH", "HIGH", "HIGH")
+_FROM_LOW = _by_effort("LOW", "LOW", "LOW", "MEDIUM", "HIGH", "HIGH", "HIGH")
+_LOW_OR_HIGH = _by_effort("LOW", "LOW", "LOW", "HIGH", "HIGH", "HIGH", "HIGH")
+_NONE = ThinkingTraits()
+
+# By the beginning of the model's name, the longest one that fits.
+_FAMILIES: Mapping[str, ThinkingTraits] = {
+    "gemini-2.5-flash": _FLASH_2_5,
+    "gemini-2.5-flash-image": _NONE,
+    "gemini-2.5-pro": _PRO_2_5,
+    "gemini-3-pro": _LOW_OR_HIGH,
+    "gemini-3-flash": _FROM_MINIMAL,
+    "gemini-3.1-flash-lite": _FROM_MINIMAL,
+    "gemini-3.5-flash": _FROM_MINIMAL,
+    "gemini-3.5-flash-lite": _FROM_LOW,
+    # Any other Gemini 3: these three levels are what all of them have.
+    "gemini-3": _FROM_LOW,
+}
+
+
+def thinking_traits(model: str) -> ThinkingTraits:
+    """Return what is known of a model's thinking; nothing for one that does not think."""
+    fitting = (family for family in _FAMILIES if model.startswith(family))
+    return _FAMILIES.get(max(fitting, key=len, default=""), _NONE)

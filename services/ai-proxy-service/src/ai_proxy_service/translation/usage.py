@@ -1,0 +1,28 @@
+"""Token counts in OpenAI's form."""
+
+from typing import Any
+
+from ai_proxy_service.core.usage import TokenUsage
+
+
+def openai_usage(usage: TokenUsage | None) -> dict[str, Any]:
+    """Return OpenAI's `usage` object; what was not reported is 0.
+
+    Thinking is inside the completion tokens: clients subtract it to find the text's.
+    """
+    counts = usage or TokenUsage()
+    return {
+        "prompt_tokens": counts.input_tokens,
+        "completion_tokens": counts.output_tokens,
+        "total_tokens": counts.total_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": counts.cached_tokens,
+            "audio_tokens": counts.prompt_audio_tokens,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": counts.thoughts_tokens,
+            "audio_tokens": counts.output_audio_tokens,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
