@@ -166,11 +166,13 @@ class _Wire:
         target = urlsplit(target_url)
         self._target = (target.hostname or "127.0.0.1", target.port or 6379)
         self._open: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
         self.is_cut = False
+        self.url = ""
 
-    async def start(self) -> str:
+    async def start(self) -> None:
         self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_cut:
@@ -191,6 +193,7 @@ class _Wire:
 
     async def stop(self) -> None:
         self.cut()
+        assert self._server is not None
         self._server.close()
         await self._server.wait_closed()
 
@@ -208,6 +211,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @pytest.fixture
 async def wire(redis_url: str) -> AsyncIterator[_Wire]:
     wire = _Wire(redis_url)
+    await wire.start()
     yield wire
     await wire.stop()
 
@@ -217,7 +221,7 @@ async def test_the_shared_count_goes_on_once_the_store_is_back(
     wire: _Wire, client_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limit, "STORE_RETRY_SECONDS", 0)
-    limiter, errors = _limiter(await wire.start())
+    limiter, errors = _limiter(wire.url)
 
     shared = [(await _check(limiter, client_name)).remaining for _ in range(3)]
     wire.cut()
@@ -235,7 +239,7 @@ async def test_the_shared_count_goes_on_once_the_store_is_back(
 async def test_only_one_request_waits_for_the_answer_of_a_store_that_failed(
     wire: _Wire, client_name: str
 ) -> None:
-    limiter, errors = _limiter(await wire.start())
+    limiter, errors = _limiter(wire.url)
     wire.cut()
     await _check(limiter, client_name)
     limiter._store_retry_at = 0

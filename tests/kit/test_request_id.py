@@ -18,7 +18,7 @@ def test_a_clients_own_id_is_taken(start_app: StartApp, own: str) -> None:
 
 @pytest.mark.parametrize("own", ["", "x" * 129, "a b", "id;drop", "schlüssel", "a/b", "a\tb"])
 def test_an_unfit_id_is_replaced(start_app: StartApp, own: str) -> None:
-    response = start_app().get("/health", headers={"x-request-id": own.encode()})
+    response = start_app().get("/health", headers={b"x-request-id": own.encode()})
 
     assert NEW_ID.fullmatch(response.headers["x-request-id"])
 

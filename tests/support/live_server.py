@@ -27,7 +27,9 @@ class _Server(uvicorn.Server):
 @contextmanager
 def live_server(app: ASGIApp) -> Iterator[str]:
     """Serve the app in a thread, its lifespan included, and yield its base URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
         loop="asyncio",

@@ -15,6 +15,7 @@ from pydantic_settings.exceptions import SettingsError
 from service_kit.keys import BadKeySettingError, NamedKey, parse_keys
 from service_kit.logging import LogFormat
 
+PORT_MAX = 65535
 DEFAULT_EXEMPT_PATHS = ("/health", "/ready", "/metrics", "/docs", "/openapi.json")
 
 
@@ -80,7 +81,7 @@ class CommonSettings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    port: int = Field(ge=0, le=65535)
+    port: int
     workers: int = Field(default=1, ge=1, le=256)
     log_level: LogLevel = "INFO"
     log_format: LogFormat = "json"
@@ -111,6 +112,14 @@ class CommonSettings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    # Not bounds of the field: a service that gives it a default would lose them.
+    @field_validator("port")
+    @classmethod
+    def _port(cls, value: int) -> int:
+        if not 0 <= value <= PORT_MAX:
+            raise ValueError(f"a port is from 0 to {PORT_MAX}")
+        return value
 
     def service_keys(self) -> list[NamedKey]:
         """Return the keys of `API_KEYS`.
