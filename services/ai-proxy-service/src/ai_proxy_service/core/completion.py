@@ -126,6 +126,7 @@ class Completion:
         self._settled: Settled | None = None
         self._ended = False
         self._largest_step_tokens = 0
+        self._note_usage(first)
 
     async def receive(self) -> list[GenerateContentResponse]:
         """Return the chunks that have arrived; an empty list is the end.
@@ -138,17 +139,20 @@ class Completion:
         chunks, self._first = self._first, []
         if not chunks:
             chunks = await self._stream.receive()
+            self._note_usage(chunks)
+        if self._meter is not None and self.usage is not None and chunks:
+            await self._follow(self._meter, self.usage)
+        return chunks
+
+    def _note_usage(self, chunks: list[GenerateContentResponse]) -> None:
+        # Counts are cumulative: the last report is the right one, never the sum.
         for chunk in reversed(chunks):
-            # Counts are cumulative: the last report is the right one, never the sum.
             if chunk.usage_metadata is not None:
                 before = self.usage.output_tokens if self.usage else 0
                 self.usage = usage_of(chunk.usage_metadata)
                 step = self.usage.output_tokens - before
                 self._largest_step_tokens = max(self._largest_step_tokens, step)
-                break
-        if self._meter is not None and self.usage is not None and chunks:
-            await self._follow(self._meter, self.usage)
-        return chunks
+                return
 
     async def _follow(self, meter: Meter, usage: TokenUsage) -> None:
         """Keep the hold ahead of the usage, and stop the answer where credit ends."""

@@ -1,0 +1,166 @@
+"""In-memory stand-ins for Gemini and the credits service, for what is hard to bring about."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
+from ai_proxy_service.core.gemini import (
+    Candidate,
+    Content,
+    GeminiError,
+    GenerateContentBody,
+    GenerateContentResponse,
+    Part,
+    UsageMetadata,
+)
+from ai_proxy_service.core.interfaces import Hold, Settled, Settlement
+
+
+def text_chunk(
+    text: str, *, prompt: int = 10, output: int = 0, thoughts: int = 0, finish: str | None = None
+) -> GenerateContentResponse:
+    """Make a chunk with one part of text and cumulative counts."""
+    return GenerateContentResponse(
+        candidates=[
+            Candidate(content=Content(parts=[Part(text=text)]), finish_reason=finish, index=0)
+        ],
+        usage_metadata=UsageMetadata(
+            prompt_token_count=prompt,
+            candidates_token_count=output,
+            thoughts_token_count=thoughts,
+            total_token_count=prompt + output + thoughts,
+        ),
+    )
+
+
+class FakeStream:
+    """A stream that gives its items one by one; an exception among them is raised."""
+
+    def __init__(self, items: Iterable[GenerateContentResponse | GeminiError]) -> None:
+        self._items = list(items)
+        self.gate: asyncio.Event | None = None
+        self.closed = False
+        self.received = 0
+
+    async def receive(self) -> list[GenerateContentResponse]:
+        if self.gate is not None and self.received:
+            await self.gate.wait()
+        if self.closed or not self._items:
+            return []
+        item = self._items.pop(0)
+        if isinstance(item, GeminiError):
+            raise item
+        self.received += 1
+        return [item]
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class FakeGemini:
+    """Answers with what it was given, and remembers what it was asked."""
+
+    items: list[GenerateContentResponse | GeminiError] = field(default_factory=list)
+    tokens: int = 10
+    bodies: list[GenerateContentBody] = field(default_factory=list)
+    streams: list[FakeStream] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+
+    async def generate_completion(
+        self, model: str, body: GenerateContentBody
+    ) -> GenerateContentResponse:
+        self.bodies.append(body)
+        item = self.items[-1]
+        if isinstance(item, GeminiError):
+            raise item
+        return item
+
+    async def generate_completion_stream(self, model: str, body: GenerateContentBody) -> FakeStream:
+        self.bodies.append(body)
+        stream = FakeStream(self.items)
+        stream.gate = self.gate
+        self.streams.append(stream)
+        return stream
+
+    async def count_tokens(self, model: str, body: GenerateContentBody) -> int:
+        return self.tokens
+
+    async def list_models(self) -> list[str]:
+        return ["gemini-2.5-flash"]
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class FakeBilling:
+    """One account's credit in memory, with the rules that the relay relies on."""
+
+    available_nanos: int
+    enforced: bool = True
+    holds: dict[str, int] = field(default_factory=dict)
+    settlements: list[Settlement] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    progress_nanos: list[int] = field(default_factory=list)
+    unavailable: bool = False
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hold(
+        self,
+        account: str,
+        amount_nanos: int,
+        *,
+        key: str,
+        request_ref: str,
+        min_amount_nanos: int | None = None,
+    ) -> Hold:
+        self._check()
+        if amount_nanos > self.available_nanos:
+            least = min_amount_nanos if min_amount_nanos is not None else amount_nanos
+            if least > self.available_nanos:
+                raise self._refusal(least)
+            amount_nanos = self.available_nanos
+        self.available_nanos -= amount_nanos
+        self.holds[key] = amount_nanos
+        return Hold(key, amount_nanos, self.available_nanos)
+
+    async def raise_hold(
+        self, hold: Hold, amount_nanos: int, progress_nanos: int, *, account: str
+    ) -> Hold:
+        self._check()
+        more = max(0, amount_nanos - self.holds[hold.hold_id])
+        if more > self.available_nanos:
+            raise self._refusal(more)
+        self.available_nanos -= more
+        self.holds[hold.hold_id] += more
+        self.progress_nanos.append(progress_nanos)
+        return replace(
+            hold, amount_nanos=self.holds[hold.hold_id], available_nanos=self.available_nanos
+        )
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        held = self.holds.pop(settlement.hold_id, 0)
+        self.available_nanos += held - settlement.amount_nanos
+        self.settlements.append(settlement)
+        return Settled(settlement.amount_nanos, self.available_nanos)
+
+    async def release(self, hold: Hold) -> None:
+        self.available_nanos += self.holds.pop(hold.hold_id, 0)
+        self.released.append(hold.hold_id)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def _check(self) -> None:
+        if self.unavailable:
+            raise BillingUnavailableError
+
+    def _refusal(self, required_nanos: int) -> InsufficientCreditError:
+        self.refused.set()
+        return InsufficientCreditError(
+            "not enough",
+            available_nanos=self.available_nanos,
+            retryable=required_nanos <= self.available_nanos + sum(self.holds.values()),
+        )
