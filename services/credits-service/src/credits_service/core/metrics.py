@@ -38,3 +38,14 @@ class LedgerMetrics:
             "Commands that got no answer from the database.",
             registry=registry,
         )
+        self._children: dict[tuple[str, int], Counter] = {}
+
+    def count(self, operation: str, status: int, *, replayed: bool) -> None:
+        """Count an answered operation."""
+        child = self._children.get((operation, status))
+        if child is None:
+            child = self.operations.labels(operation, str(status))
+            self._children[(operation, status)] = child
+        child.inc()
+        if replayed:
+            self.replays.inc()

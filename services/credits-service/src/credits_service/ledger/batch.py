@@ -158,7 +158,7 @@ class _Batch:
             if found is None:
                 return None
             state = self._states[user_id] = found.copy()
-            settle_due(state, self._context(state, origin._replace(idempotency_key=None)))
+            settle_due(state, self._context(state, origin).without_key())
         return state
 
     def _top_up(self, state: AccountState | None, operation: TopUp, origin: Origin) -> Answer:

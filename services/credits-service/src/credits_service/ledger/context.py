@@ -16,6 +16,10 @@ class Context(NamedTuple):
     origin: Origin
     now_micros: int
 
+    def without_key(self) -> "Context":
+        """Return the context of what happens on the way: the key stands for one transaction."""
+        return self._replace(origin=self.origin._replace(idempotency_key=None))
+
     def book(self, state: AccountState, draft: Draft) -> Transaction:
         """Append a transaction to the account."""
         return self.journal.book(

@@ -42,7 +42,7 @@ def expire_lots(state: AccountState, context: Context) -> None:
             continue
         amount = lot.free_nanos
         lot.remaining_nanos -= amount
-        context.book(
+        context.without_key().book(
             state,
             Draft(
                 kind="lot_expiry",

@@ -1,0 +1,76 @@
+"""`/health`, `/ready` and `/metrics`: what operators and orchestrators ask."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from credits_service.api.services import services_of
+from credits_service.core.errors import LedgerUnavailableError
+from service_kit.metrics import MetricsRegistry, Readings, metrics_endpoint
+
+SERVICE = "credits-service"
+_ERROR_STATUSES = ("4", "5")
+
+
+async def health(_request: Request) -> Response:
+    """Say that the process lives; nothing else is asked."""
+    return JSONResponse({"status": "ok", "service": SERVICE})
+
+
+async def ready(request: Request) -> Response:
+    """Say whether requests can be served: the database answers and is migrated."""
+    if not await services_of(request).queries.is_ready():
+        raise LedgerUnavailableError("The ledger's schema is not the one this version needs.")
+    return JSONResponse({"status": "ready", "service": SERVICE})
+
+
+def _json_view(started: float) -> Callable[[Readings], Mapping[str, Any]]:
+    def view(readings: Readings) -> Mapping[str, Any]:
+        by_status = readings.by_label("http_server_requests_total", "status")
+        total = sum(by_status.values())
+        failed = sum(n for status, n in by_status.items() if status.startswith(_ERROR_STATUSES))
+        batches = readings.total("ledger_batch_size_count")
+        commands = readings.total("ledger_batch_size_sum")
+        return {
+            "service": SERVICE,
+            "timestamp": datetime.now(UTC).isoformat(),
+            "uptime_seconds": round(time.monotonic() - started, 3),
+            "requests": {
+                "total": int(total),
+                "successful": int(total - failed),
+                "failed": int(failed),
+                "by_status": {status: int(n) for status, n in by_status.items()},
+            },
+            "ledger": {
+                "operations": {
+                    name: int(n)
+                    for name, n in readings.by_label("ledger_operations_total", "operation").items()
+                },
+                "refused_for_lack_of_credit": int(
+                    readings.total("ledger_operations_total", status="402")
+                ),
+                "replays": int(readings.total("ledger_replays_total")),
+                "unavailable": int(readings.total("ledger_unavailable_total")),
+                "batches": int(batches),
+                "commands_per_batch": round(commands / batches, 3) if batches else 0.0,
+            },
+        }
+
+    return view
+
+
+def add_operational_routes(app: FastAPI, registry: MetricsRegistry) -> None:
+    """Mount the unversioned endpoints."""
+    app.add_api_route("/health", health, tags=["operations"], response_model=None)
+    app.add_api_route("/ready", ready, tags=["operations"], response_model=None)
+    app.add_api_route(
+        "/metrics",
+        metrics_endpoint(registry, _json_view(time.monotonic())),
+        tags=["operations"],
+        response_model=None,
+    )

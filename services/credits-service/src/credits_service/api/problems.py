@@ -1,0 +1,137 @@
+"""Errors as RFC 9457 problem details, and the problems that the rules' refusals are."""
+
+from http import HTTPStatus
+from typing import Any, assert_never
+
+import msgspec
+
+from credits_service.core.money import usd_from_nanos
+from credits_service.ledger.answers import (
+    AccountRefused,
+    HoldEnded,
+    HoldUnknown,
+    Insufficient,
+    KeyReused,
+    ReferenceUsed,
+    Refused,
+    Unacceptable,
+)
+from service_kit.errors import ServiceError
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class ProblemForm:
+    """Writes an error as `application/problem+json`."""
+
+    content_type = PROBLEM_JSON
+
+    def render(self, error: ServiceError, request_id: str) -> bytes:
+        """Return the body of the error response."""
+        problem: dict[str, Any] = {
+            "type": f"urn:problem:credits:{error.code}",
+            "title": HTTPStatus(error.status).phrase,
+            "status": error.status,
+            "detail": error.message,
+            "code": error.code,
+            "request_id": request_id,
+        }
+        if error.field is not None:
+            problem["errors"] = [{"field": error.field, "message": error.message}]
+        return msgspec.json.encode(problem | error.extra)
+
+
+def invalid(field: str, reason: str, *, code: str = "invalid_value") -> ServiceError:
+    """Return the problem of one field."""
+    return ServiceError(f"{field} {reason}.", status=422, code=code, field=field)
+
+
+def account_unknown(user_id: str) -> ServiceError:
+    """Return the problem of an account that nobody has topped up."""
+    return ServiceError(
+        "There is no account with this user_id.",
+        status=404,
+        code="account_not_found",
+        extra={"user_id": user_id},
+    )
+
+
+def hold_unknown(hold_id: str) -> ServiceError:
+    """Return the problem of a hold that is not there."""
+    return ServiceError(
+        "There is no hold with this id on this account.",
+        status=404,
+        code="hold_not_found",
+        extra={"hold_id": hold_id},
+    )
+
+
+def problem_of(refusal: Refused) -> ServiceError:
+    """Return the problem that a refusal of the rules is."""
+    match refusal:
+        case Insufficient():
+            return _insufficient(refusal)
+        case AccountRefused():
+            return _account_refused(refusal)
+        case HoldUnknown() | HoldEnded():
+            return _hold_refused(refusal)
+        case KeyReused() | ReferenceUsed() | Unacceptable():
+            return _request_refused(refusal)
+        case _:
+            assert_never(refusal)
+
+
+def _account_refused(refusal: AccountRefused) -> ServiceError:
+    return ServiceError(
+        f"The account is {refusal.status}.",
+        status=409 if refusal.status == "closed" else 403,
+        code=f"account_{refusal.status}",
+        extra={"user_id": refusal.user_id},
+    )
+
+
+def _hold_refused(refusal: HoldUnknown | HoldEnded) -> ServiceError:
+    if isinstance(refusal, HoldUnknown):
+        return hold_unknown(refusal.hold_id)
+    return ServiceError(
+        f"The hold has ended: it is {refusal.status}.",
+        status=409,
+        code="hold_ended",
+        extra={"hold_id": refusal.hold_id, "hold_status": refusal.status},
+    )
+
+
+def _request_refused(refusal: KeyReused | ReferenceUsed | Unacceptable) -> ServiceError:
+    if isinstance(refusal, KeyReused):
+        return invalid(
+            "Idempotency-Key", "was used with another request", code="idempotency_key_reused"
+        )
+    if isinstance(refusal, Unacceptable):
+        return invalid(refusal.field, refusal.reason)
+    return ServiceError(
+        "A top-up with this reference is booked already.",
+        status=409,
+        code="reference_used",
+        extra={"reference": refusal.reference},
+    )
+
+
+def _insufficient(refusal: Insufficient) -> ServiceError:
+    available = usd_from_nanos(refusal.available_nanos)
+    required = usd_from_nanos(refusal.required_nanos)
+    way_out = (
+        "Credit that running requests hold may become available."
+        if refusal.retryable
+        else "Only a top-up helps."
+    )
+    return ServiceError(
+        f"The account has {available} USD available and {required} USD are required. {way_out}",
+        status=402,
+        code="insufficient_credit",
+        extra={
+            "user_id": refusal.user_id,
+            "available": available,
+            "required": required,
+            "retryable": refusal.retryable,
+        },
+    )

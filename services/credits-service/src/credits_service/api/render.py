@@ -1,0 +1,102 @@
+"""How the rules' answers are written as HTTP responses."""
+
+from http import HTTPStatus
+
+import msgspec
+
+from credits_service.api.problems import ProblemForm, problem_of
+from credits_service.api.wire import BillResponse, HoldResponse, TopUpResponse
+from credits_service.core.moments import rfc3339
+from credits_service.core.money import usd_from_nanos
+from credits_service.ledger.answers import (
+    Answer,
+    Charged,
+    HoldAnswer,
+    HoldPlaced,
+    Settled,
+    Standing,
+    ToppedUp,
+)
+from credits_service.ledger.state import Hold
+
+_encode = msgspec.json.Encoder().encode
+_form = ProblemForm()
+
+
+def render(answer: Answer, request_id: str) -> tuple[int, bytes]:
+    """Return status and body: what is sent now, and again if the key is used again."""
+    match answer:
+        case Charged():
+            return HTTPStatus.OK, _encode(_bill(answer))
+        case HoldPlaced():
+            return HTTPStatus.CREATED, _encode(hold_body(answer.hold, answer.standing))
+        case HoldAnswer():
+            return HTTPStatus.OK, _encode(hold_body(answer.hold, answer.standing))
+        case ToppedUp():
+            return HTTPStatus.CREATED, _encode(_top_up(answer))
+        case Settled():
+            return HTTPStatus.OK, b"{}"
+        case _:
+            problem = problem_of(answer)
+            return problem.status, _form.render(problem, request_id)
+
+
+def moment_or_none(micros: int | None) -> str | None:
+    """Write a moment that may be missing."""
+    return None if micros is None else rfc3339(micros)
+
+
+def hold_body(hold: Hold, standing: Standing) -> HoldResponse:
+    """Write a hold with its account's figures."""
+    return HoldResponse(
+        hold_id=hold.id,
+        user_id=hold.user_id,
+        status=hold.status,
+        amount=usd_from_nanos(hold.amount_nanos),
+        captured=usd_from_nanos(hold.captured_nanos),
+        progress=usd_from_nanos(hold.progress_nanos),
+        request_ref=hold.request_ref,
+        key_id=hold.key_id,
+        created_at=rfc3339(hold.created_at_micros),
+        expires_at=rfc3339(hold.expires_at_micros),
+        ended_at=moment_or_none(hold.ended_at_micros),
+        balance=usd_from_nanos(standing.balance_nanos),
+        held=usd_from_nanos(standing.held_nanos),
+        available=usd_from_nanos(standing.available_nanos),
+        seq=standing.seq,
+    )
+
+
+def _bill(charged: Charged) -> BillResponse:
+    standing = charged.standing
+    return BillResponse(
+        transaction_id=charged.transaction_id,
+        user_id=standing.user_id,
+        amount=usd_from_nanos(charged.charged_nanos),
+        requested=usd_from_nanos(charged.requested_nanos),
+        settled_before=usd_from_nanos(charged.settled_before_nanos),
+        shortfall=usd_from_nanos(charged.shortfall_nanos),
+        balance=usd_from_nanos(standing.balance_nanos),
+        held=usd_from_nanos(standing.held_nanos),
+        available=usd_from_nanos(standing.available_nanos),
+        seq=charged.seq,
+        hold_id=charged.hold_id,
+        booked_at=rfc3339(charged.booked_at_micros),
+    )
+
+
+def _top_up(topped_up: ToppedUp) -> TopUpResponse:
+    standing = topped_up.standing
+    return TopUpResponse(
+        transaction_id=topped_up.transaction_id,
+        lot_id=topped_up.lot_id,
+        user_id=standing.user_id,
+        amount=usd_from_nanos(topped_up.amount_nanos),
+        expires_at=moment_or_none(topped_up.expires_at_micros),
+        reference=topped_up.reference,
+        balance=usd_from_nanos(standing.balance_nanos),
+        held=usd_from_nanos(standing.held_nanos),
+        available=usd_from_nanos(standing.available_nanos),
+        seq=standing.seq,
+        booked_at=rfc3339(topped_up.booked_at_micros),
+    )

@@ -1,0 +1,131 @@
+"""The composition root: settings in, app out; the lifespan owns every pool and closes it."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from credits_service.api.openapi import install_openapi
+from credits_service.api.operations import SERVICE, add_operational_routes
+from credits_service.api.problems import ProblemForm
+from credits_service.api.render import render
+from credits_service.api.routes import api_router
+from credits_service.api.services import HoldLimits, Services
+from credits_service.core.errors import ConfigurationError
+from credits_service.core.metrics import LedgerMetrics
+from credits_service.db.engine import open_database
+from credits_service.db.load import Clock
+from credits_service.db.migrate import migrate
+from credits_service.db.prepare import prepare
+from credits_service.db.queries import LedgerQueries
+from credits_service.db.store import LedgerStore
+from credits_service.ledger.sweeper import Sweeper
+from credits_service.ledger.writer import Writer
+from credits_service.middleware.auth import authenticate_with
+from credits_service.settings import CreditsSettings
+from service_kit.errors import install_error_handlers
+from service_kit.logging import configure_logging
+from service_kit.metrics import HttpMetrics, MetricsRegistry
+from service_kit.middleware import middleware_stack
+from service_kit.rate_limit import RateRule
+from service_kit.server import serve
+from service_kit.settings import load_settings
+
+_NANOSECONDS_PER_MICRO = 1_000
+
+
+def _system_clock() -> int:
+    return time.time_ns() // _NANOSECONDS_PER_MICRO
+
+
+def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> FastAPI:
+    """Make the app.
+
+    Args:
+        settings: how it is set up.
+        clock: microseconds since 1970; by default the database's clock on PostgreSQL, and on
+            SQLite, which runs in this process, this process's.
+    """
+    form = ProblemForm()
+    registry = MetricsRegistry()
+    metrics = LedgerMetrics(registry.registry)
+    service_keys, admin_keys = settings.keys()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = open_database(settings.ledger_url(), settings.database_limits())
+        ticking = _system_clock if clock is None and database.is_sqlite else clock
+        queries = LedgerQueries(database, ticking)
+        writer = Writer(LedgerStore(database, render=render, clock=ticking), metrics)
+        sweeper = Sweeper(queries, writer, interval_seconds=settings.sweep_interval_seconds)
+        limits = HoldLimits(settings.hold_ttl_default_seconds, settings.hold_ttl_max_seconds)
+        app.state.services = Services(writer, queries, metrics, limits)
+        try:
+            await migrate(database.writer)
+            writer.start()
+            sweeper.start()
+            yield
+        finally:
+            await sweeper.close()
+            await writer.close()
+            await database.close()
+
+    app = FastAPI(
+        title="Credits service",
+        description="Prepaid balances in USD: holds, charges, top-ups, and their ledger.",
+        version="1",
+        lifespan=lifespan,
+        redoc_url=None,
+        middleware=middleware_stack(
+            settings,
+            form=form,
+            http_metrics=HttpMetrics(registry.registry),
+            authenticate=(
+                authenticate_with(service_keys, admin_keys) if settings.auth_enabled else None
+            ),
+            rate_rules=(RateRule("requests", settings.rate_limit_per_minute),),
+        ),
+    )
+    install_error_handlers(app, form)
+    add_operational_routes(app, registry)
+    app.include_router(api_router)
+    install_openapi(app)
+    return app
+
+
+def _configure(settings: CreditsSettings) -> None:
+    configure_logging(service=SERVICE, level=settings.log_level, log_format=settings.log_format)
+
+
+def build_app() -> FastAPI:
+    """Make the app of a worker from the environment."""
+    settings = load_settings(CreditsSettings)
+    _configure(settings)
+    return create_app(settings)
+
+
+def main() -> None:
+    """Run the service: prepare the ledger, then serve until a signal ends it."""
+    settings = load_settings(CreditsSettings)
+    _configure(settings)
+    try:
+        asyncio.run(
+            prepare(
+                settings.ledger_url(),
+                settings.database_limits(),
+                wait_seconds=settings.database_start_timeout_seconds,
+            )
+        )
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    serve(
+        "credits_service.main:build_app",
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        graceful_shutdown_seconds=settings.graceful_shutdown_seconds,
+    )
