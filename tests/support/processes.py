@@ -23,7 +23,9 @@ class ServiceProcess:
         lines: everything it has written so far, one string a line.
     """
 
-    def __init__(self, command: str, env: Mapping[str, str], *args: str) -> None:
+    def __init__(
+        self, command: str, env: Mapping[str, str], *args: str, cwd: Path | None = None
+    ) -> None:
         self.lines: list[str] = []
         self.url = ""
         self._changed = threading.Condition()
@@ -33,6 +35,7 @@ class ServiceProcess:
         }
         self.process = subprocess.Popen(
             [str(_BIN / command), *args],
+            cwd=cwd,
             env={**inherited, "HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -83,15 +86,25 @@ class ServiceProcess:
         """End it as a power cut would: SIGKILL, nothing flushed, nothing answered."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(_STOP_TIMEOUT_SECONDS)
+        self._release()
+
+    def wait(self) -> int:
+        """Wait until it ends by itself, and return its exit code."""
+        code = self.process.wait(_START_TIMEOUT_SECONDS)
+        self._release()
+        return code
+
+    def _release(self) -> None:
+        self._reader.join(_STOP_TIMEOUT_SECONDS)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def stop(self) -> int:
         """Ask it to end, and return its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
         code = self.process.wait(_STOP_TIMEOUT_SECONDS)
-        self._reader.join(_STOP_TIMEOUT_SECONDS)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self._release()
         return code
 
     def __enter__(self) -> Self:

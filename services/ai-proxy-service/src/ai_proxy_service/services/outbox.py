@@ -40,13 +40,18 @@ class PermanentRefusalError(Exception):
 
 
 class Outbox:
-    """A durable queue in one SQLite file. Several processes may share it."""
+    """A durable queue in one SQLite file. Several processes may share it.
+
+    Attributes:
+        emptied: set while nothing waits.
+    """
 
     def __init__(self, database: aiosqlite.Connection, waiting: Gauge, failed: Counter) -> None:
         self._database = database
         self._waiting = waiting
         self._failed = failed
         self._filled = asyncio.Event()
+        self.emptied = asyncio.Event()
 
     @classmethod
     async def open(cls, path: Path, *, waiting: Gauge, failed: Counter) -> Self:
@@ -69,7 +74,7 @@ class Outbox:
             "ON CONFLICT (key) DO NOTHING",
             (key, body, time.time()),
         )
-        self._waiting.set(await self.count())
+        await self.count()
         _log.warning("settlement_kept_for_later", key=key)
         self._filled.set()
 
@@ -80,6 +85,10 @@ class Outbox:
             row = await cursor.fetchone()
         waiting = int(row[0]) if row else 0
         self._waiting.set(waiting)
+        if waiting:
+            self.emptied.clear()
+        else:
+            self.emptied.set()
         return waiting
 
     async def deliver_all(self, deliver: Deliver) -> None:
