@@ -126,7 +126,8 @@ class _Writer:
         elif not calls:
             tokens = self._stopped(tokens)
         message = behaviour.finish_message
-        if calls and finish == "STOP" and message is None:
+        tells = self._model.generation > (2, 0)
+        if calls and finish == "STOP" and message is None and tells:
             message = "Model generated function call(s)."
         if behaviour.finish is not None:
             finish = behaviour.finish

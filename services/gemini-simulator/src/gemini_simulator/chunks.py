@@ -117,6 +117,8 @@ def _pieces(
         last: dict[str, Any] = {"text": ""}
         if candidate.signature and not candidate.calls:
             last["thoughtSignature"] = candidate.signature
+        if candidate.calls and behaviour.finish_message is None:
+            ending.pop("finishMessage", None)  # it goes with the call or not at all
         yield _Piece(candidate, [last], thoughts=left, ending=ending)
         return
     has_content = _has_content(candidate) if not body else shape != "absent"

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Awaitable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ from gemini_simulator.state import RecordedRequest, Recorder, State
 from gemini_simulator.wire import JSON_HEADERS, Headers
 
 _KEY_HEADERS = frozenset({"x-goog-api-key", "authorization"})
+_KEY_PARAMETER = re.compile(r"(^|&)key=[^&]*")
 _MASK = "…"
 
 
@@ -37,7 +39,7 @@ class Exchange:
         self.entry: RecordedRequest = recorder.open(
             method=scope["method"],
             path=scope["path"],
-            query=query.replace(self.key, _MASK) if "key" in self.query and self.key else query,
+            query=_KEY_PARAMETER.sub(rf"\1key={_MASK}", query),
             headers={
                 name: _MASK if name in _KEY_HEADERS else value
                 for name, value in self.headers.items()

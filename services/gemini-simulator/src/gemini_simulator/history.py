@@ -87,9 +87,10 @@ def _check_pairs(contents: Sequence[Content], model: Model) -> None:
 
 
 def _check_identity(asked: Sequence[FunctionCall], results: Sequence[FunctionResponse]) -> None:
-    if sorted((call.id, call.name) for call in asked) != sorted(
-        (result.id, result.name) for result in results
-    ):
+    """Names must be those of the calls, and so must ids; Google's own client sends no ids."""
+    names_differ = sorted(c.name for c in asked) != sorted(r.name for r in results)
+    known = {(call.id, call.name) for call in asked}
+    if names_differ or any(r.id and (r.id, r.name) not in known for r in results):
         raise invalid_argument(
             "Please ensure that the id and name of each function response match those of its "
             "function call."

@@ -105,7 +105,7 @@ def _flash_3(name: str, version: str, thinking: Thinking, serves: str = "") -> M
 
 
 def _alias(name: str, of: Model) -> Model:
-    title = name.replace("-", " ").title()
+    title = name.replace("-", " ").title().replace("Flash Lite", "Flash-Lite")
     return Model(
         name=name,
         display_name=title,
