@@ -11,13 +11,16 @@ _EXPIRED_LOT = "Expired credit"
 
 
 def settle_due(state: AccountState, context: Context) -> None:
-    """Settle due holds, then expire due lots; every operation on an account begins so."""
-    expire_holds(state, context)
+    """Expire due lots and settle due holds; every operation on an account begins so."""
     expire_lots(state, context)
+    expire_holds(state, context)
 
 
 def expire_holds(state: AccountState, context: Context) -> None:
-    """Charge the last progress of each due hold and return its rest."""
+    """Charge the last progress of each due hold and return its rest.
+
+    What comes back into an expired lot expires before the next hold could use it.
+    """
     due = [
         hold
         for hold in state.holds.values()
@@ -25,14 +28,15 @@ def expire_holds(state: AccountState, context: Context) -> None:
     ]
     for hold in sorted(due, key=lambda hold: (hold.expires_at_micros, hold.id)):
         used = max(0, hold.progress_nanos - hold.captured_nanos)
-        if not used:
+        if used:
+            template = Draft(
+                kind="charge", amount_nanos=0, lots=(), description=_EXPIRED_HOLD, hold_id=hold.id
+            )
+            settle(state, hold, used, template=template, end="expired", context=context)
+            hold.settled_nanos = used
+        else:
             end_hold(state, hold, "expired", context)
-            continue
-        template = Draft(
-            kind="charge", amount_nanos=0, lots=(), description=_EXPIRED_HOLD, hold_id=hold.id
-        )
-        settle(state, hold, used, template=template, end="expired", context=context)
-        hold.settled_nanos = used
+        expire_lots(state, context)
 
 
 def expire_lots(state: AccountState, context: Context) -> None:

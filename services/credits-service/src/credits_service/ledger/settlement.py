@@ -36,10 +36,10 @@ def settle(
     hold.settled_nanos -= settled_before
     due = amount_nanos - settled_before
     from_hold = min(due, hold.uncaptured_nanos)
+    from_free = min(due - from_hold, state.account.available_nanos)
     uses, rest = lots.take_reserved(state, hold.lots, from_hold)
     hold.lots = rest
     hold.captured_nanos += from_hold
-    from_free = min(due - from_hold, state.account.available_nanos)
     uses += lots.take_free(state, from_free)
     if end is not None:
         end_hold(state, hold, end, context)

@@ -1,0 +1,136 @@
+"""Ways to run commands: on the rules alone, or through the writer on a real database."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from credits_service.api.render import render
+from credits_service.core.ids import new_id
+from credits_service.core.metrics import LedgerMetrics
+from credits_service.db.audit import audit
+from credits_service.db.engine import DatabaseLimits, database_url, open_database
+from credits_service.db.migrate import migrate
+from credits_service.db.store import LedgerStore
+from credits_service.ledger.batch import Command, Loaded, Result, apply_batch
+from credits_service.ledger.invariants import AccountAudit, Violation
+from credits_service.ledger.operations import AmendHold, ReleaseHold
+from credits_service.ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from credits_service.ledger.idempotency import IdempotencyKey, Remembered
+    from credits_service.ledger.journal import Entry, Transaction
+    from credits_service.ledger.state import AccountState, Lot
+
+START_MICROS = 1_800_000_000_000_000
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.micros = START_MICROS
+
+    def __call__(self) -> int:
+        return self.micros
+
+
+class Driver(Protocol):
+    """Runs commands and checks what they leave."""
+
+    clock: Clock
+
+    def run(self, commands: Sequence[Command]) -> list[Result]: ...
+
+    def violations(self) -> list[Violation]: ...
+
+    def close(self) -> None: ...
+
+
+class RulesDriver:
+    """The rules alone, with their rows kept in memory; a batch for each call."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.states: dict[str, AccountState] = {}
+        self.all_lots: dict[str, Lot] = {}
+        self.transactions: list[Transaction] = []
+        self.entries: dict[str, list[Entry]] = defaultdict(list)
+        self.remembered: dict[IdempotencyKey, Remembered] = {}
+
+    def run(self, commands: Sequence[Command]) -> list[Result]:
+        holds = {hold_id: user for user, state in self.states.items() for hold_id in state.holds}
+        named = {
+            command.operation.hold_id
+            for command in commands
+            if isinstance(command.operation, AmendHold | ReleaseHold)
+        }
+        references = frozenset(lot.reference for lot in self.all_lots.values() if lot.reference)
+        loaded = Loaded(
+            now_micros=self.clock(),
+            states=self.states,
+            hold_owners={hold_id: holds[hold_id] for hold_id in named & holds.keys()},
+            remembered=self.remembered,
+            used_references=references,
+        )
+        outcome = apply_batch(loaded, commands, new_id=new_id, render=render)
+        self.states |= outcome.states
+        for state in outcome.states.values():
+            self.all_lots |= state.lots
+        self.transactions += outcome.journal.transactions
+        for entry in outcome.journal.entries:
+            self.entries[entry.transaction_id].append(entry)
+        self.remembered |= outcome.remembered
+        return outcome.results
+
+    def violations(self) -> list[Violation]:
+        found: list[Violation] = []
+        for user_id, state in self.states.items():
+            lots = [lot for lot in self.all_lots.values() if lot.user_id == user_id]
+            account_audit = AccountAudit(state.account, lots)
+            for transaction in self.transactions:
+                if transaction.user_id == user_id:
+                    account_audit.transaction(transaction, self.entries[transaction.id])
+            for hold in state.holds.values():
+                account_audit.hold(hold)
+            found += account_audit.finish()
+        return found
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class WriterDriver:
+    """The writer and the storage on a real database, in an event loop of their own."""
+
+    def __init__(self, url: str) -> None:
+        self.clock = Clock()
+        self._runner = asyncio.Runner()
+        self._database = open_database(database_url(url), DatabaseLimits())
+        self._runner.run(migrate(self._database.writer))
+        store = LedgerStore(self._database, render=render, clock=self.clock)
+        self._writer = Writer(store, LedgerMetrics(CollectorRegistry()))
+        self._runner.run(self._start())
+
+    async def _start(self) -> None:
+        self._writer.start()
+
+    def run(self, commands: Sequence[Command]) -> list[Result]:
+        async def submit_all() -> list[Result]:
+            return await asyncio.gather(*map(self._writer.submit, commands))
+
+        return self._runner.run(submit_all())
+
+    def violations(self) -> list[Violation]:
+        async def check() -> list[Violation]:
+            async with self._database.reader.connect() as connection:
+                return (await audit(connection)).violations
+
+        return self._runner.run(check())
+
+    def close(self) -> None:
+        self._runner.run(self._writer.close())
+        self._runner.run(self._database.close())
+        self._runner.close()
