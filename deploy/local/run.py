@@ -8,7 +8,7 @@ import fcntl
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from children import POLL_SECONDS, Child, Signals, StopRequestedError, post_json
@@ -127,7 +127,9 @@ def _add_demo_credit(credits_url: str, keys: LocalKeys) -> None:
 
 
 def _say(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)
+    # A terminal that has been closed must not keep the children from being stopped.
+    with suppress(OSError):
+        print(*lines, sep="\n", flush=True)
 
 
 if __name__ == "__main__":
