@@ -134,13 +134,15 @@ async def test_a_store_that_hangs_never_blocks_the_event_loop(client_name: str) 
 
     If the limiter blocked the loop while it waits, the store could not even receive.
     """
-    asked = asyncio.Event()
+    asked, left = asyncio.Event(), asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         asked.set()
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        left.set()
 
     store = await asyncio.start_server(hang, "127.0.0.1", 0)
     port = store.sockets[0].getsockname()[1]
@@ -155,6 +157,7 @@ async def test_a_store_that_hangs_never_blocks_the_event_loop(client_name: str) 
     assert state.allowed
     assert state.remaining == 4
     assert errors == [None]
+    await left.wait()
     store.close()
     await store.wait_closed()
 
@@ -166,6 +169,7 @@ class _Wire:
         target = urlsplit(target_url)
         self._target = (target.hostname or "127.0.0.1", target.port or 6379)
         self._open: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.is_cut = False
         self.url = ""
@@ -180,7 +184,10 @@ class _Wire:
             return
         back_reader, back_writer = await asyncio.open_connection(*self._target)
         self._open |= {writer, back_writer}
-        await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer))
+        self._pumps |= {
+            asyncio.create_task(_pump(reader, back_writer)),
+            asyncio.create_task(_pump(back_reader, writer)),
+        }
 
     def cut(self) -> None:
         self.is_cut = True
@@ -193,6 +200,7 @@ class _Wire:
 
     async def stop(self) -> None:
         self.cut()
+        await asyncio.gather(*self._pumps)
         assert self._server is not None
         self._server.close()
         await self._server.wait_closed()

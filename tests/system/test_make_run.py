@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 
 import httpx
@@ -278,6 +279,17 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(tmp_path: Path, na
     assert "Starting" not in run.output
 
 
+def test_with_a_gemini_key_no_simulator_is_started(tmp_path: Path) -> None:
+    """Its port does not matter then either."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        env = {"GEMINI_API_KEY": "real-key", "SIMULATOR_PORT": str(holder.getsockname()[1])}
+        with local_run(tmp_path, **env) as run:
+            run.wait_until_up()
+
+            assert sorted(run.processes()) == ["ai-proxy-service", "credits-service"]
+            assert "SIMULATOR" not in run.output
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -357,7 +369,7 @@ def test_make_run_ends_with_all_it_started(tmp_path: Path, to_the_terminals_grou
         start_new_session=True,
     ) as make:
         assert make.stdout is not None
-        before = list(iter(make.stdout.readline, f"{UP}\n"))
+        before = list(takewhile(lambda line: UP not in line, make.stdout))
         if to_the_terminals_group:
             os.killpg(make.pid, signal.SIGINT)
         else:
