@@ -7,13 +7,15 @@ import uuid
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import redis
 
 from conftest import real_components_required
 from service_kit import rate_limit
 from service_kit.rate_limit import IpRateLimiter, RateRule, RateState
-from support.kit_app import AUTHORIZED, StartApp
+from support.kit_app import AUTHORIZED, KEY, KitSettings, StartApp, kit_app
+from support.live_server import live_server
 
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379")
 RULES = (RateRule("requests", 5),)
@@ -103,6 +105,24 @@ def test_a_service_limits_by_the_shared_store(
     statuses = [app.get("/v1/whoami", headers=AUTHORIZED).status_code for app in apps * 2]
 
     assert statuses == [200, 200, 200, 429]
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_end_of_an_app_closes_its_connections_to_the_store(redis_url: str) -> None:
+    name = f"limits-{uuid.uuid4().hex}"
+    app = kit_app(
+        KitSettings(api_keys=KEY, rate_limit_storage_uri=f"{redis_url}?client_name={name}")
+    )
+    with redis.Redis.from_url(redis_url) as observer:
+
+        def is_connected() -> bool:
+            return name in [client["name"] for client in observer.client_list()]
+
+        with live_server(app) as url:
+            httpx.get(f"{url}/v1/whoami", timeout=30)
+            assert is_connected()
+        while is_connected():  # Redis takes note in its own time; the test's time limit ends this
+            pass
 
 
 def _closed_port() -> int:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from limits import RateLimitItem, parse
+from limits.storage import RedisStorage
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from slowapi import Limiter
@@ -135,6 +137,13 @@ class IpRateLimiter:
                 return state
         return _count(self._local, rules, bucket)
 
+    def close(self) -> None:
+        """Let go of the threads and of the store's connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        storage = self._shared.limiter.storage
+        if isinstance(storage, RedisStorage):
+            cast("Redis", storage.get_connection()).close()
+
     def _may_ask_store(self) -> bool:
         if not self._store_failed:
             return True
@@ -240,6 +249,12 @@ class RateLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
+        if scope["type"] == "lifespan":
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self.limiter.close()
+            return
         if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
             await self.app(scope, receive, send)
             return
