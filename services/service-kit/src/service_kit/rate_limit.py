@@ -141,8 +141,9 @@ class IpRateLimiter:
         """Let go of the threads and of the store's connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         storage = self._shared.limiter.storage
-        if isinstance(storage, RedisStorage):
-            cast("Redis", storage.get_connection()).close()
+        client = storage.get_connection() if isinstance(storage, RedisStorage) else None
+        if isinstance(client, Redis):
+            client.close()
 
     def _may_ask_store(self) -> bool:
         if not self._store_failed:
