@@ -141,7 +141,7 @@ class IpRateLimiter:
         """Let go of the threads and of the store's connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         storage = self._shared.limiter.storage
-        client = storage.get_connection() if isinstance(storage, RedisStorage) else None
+        client: object = storage.get_connection() if isinstance(storage, RedisStorage) else None
         if isinstance(client, Redis):
             client.close()
 
