@@ -78,6 +78,26 @@ class ServiceProcess:
             raise AssertionError(f"never logged {text!r}:\n" + "\n".join(self.lines))
         return line
 
+    def wait_for_event(self, timeout_seconds: float = 30, **fields: Any) -> dict[str, Any]:
+        """Return the first JSON log line with these members, waiting for it if need be."""
+        seen = 0
+
+        def found() -> dict[str, Any] | None:
+            nonlocal seen
+            while seen < len(self.lines):
+                line = self.lines[seen]
+                seen += 1
+                event = json.loads(line) if line.startswith("{") else {}
+                if all(event.get(name) == value for name, value in fields.items()):
+                    return event
+            return None
+
+        with self._changed:
+            event = self._changed.wait_for(found, timeout_seconds)
+        if event is None:
+            raise AssertionError(f"never logged {fields}:\n" + "\n".join(self.lines[-50:]))
+        return event
+
     def events(self) -> list[dict[str, Any]]:
         """Return the log lines that are JSON, decoded."""
         return [json.loads(line) for line in self.lines if line.startswith("{")]

@@ -3,7 +3,6 @@
 A charge adds its components exactly and rounds once, up, to a nano-USD (1e-9 USD).
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import ROUND_CEILING, Decimal
@@ -90,16 +89,12 @@ class Cost:
 
     def as_price(self, model: str, catalog_version: str) -> dict[str, Any]:
         """Return the record of prices that is stored with the charge."""
-        unit_prices = {
-            name: rate
-            for name, rate in msgspec.structs.asdict(self.rates).items()
-            if rate is not None
-        }
         return {
             "model": model,
             "catalog_version": catalog_version,
             "unit": "pico-USD per token",
-            "unit_prices": unit_prices,
+            "unit_prices": _rates_by_kind(self.rates),
+            "above_prompt_tokens": self.rates.above_prompt_tokens,
             "exact_cost_pico": str(self.exact_pico),
         }
 
@@ -182,7 +177,7 @@ def _checked(name: str, price: ModelPrice, markup: Decimal) -> ModelPrice:
     return msgspec.structs.replace(price, rates=marked_up)
 
 
-def _rates_by_kind(rates: Rates) -> Mapping[str, int]:
+def _rates_by_kind(rates: Rates) -> dict[str, int]:
     return {
         kind: rate
         for kind, rate in msgspec.structs.asdict(rates).items()

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import google.generativeai as genai
 import requests
 from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.generativeai.client import get_default_generative_client
+from requests.adapters import HTTPAdapter
 
 from ai_proxy_service.core.gemini import (
     GeminiError,
@@ -21,7 +23,7 @@ from ai_proxy_service.core.gemini import (
     GenerateContentBody,
     GenerateContentResponse,
 )
-from ai_proxy_service.services.gemini_wire import decode_answer
+from ai_proxy_service.services.gemini_wire import decode_answer, decode_error
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -48,6 +50,7 @@ class SdkGeminiClient:
         genai.configure(
             api_key=key, transport="rest", client_options={"api_endpoint": base_url.rstrip("/")}
         )
+        _prepare_session(threads)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="gemini-sdk")
 
     async def generate_completion(
@@ -92,6 +95,24 @@ class SdkGeminiClient:
         """See `GeminiClient`."""
         # A call that hangs must not keep the process from ending.
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepare_session(connections: int) -> None:
+    """Let errors through as Gemini sent them, and keep a connection for each thread.
+
+    The SDK can't read the error of a refused stream (a list around the object) and calls it a
+    bad request; and it repeats overloaded calls by itself for minutes.
+    """
+    transport = get_default_generative_client().transport
+    session: requests.Session = transport._session  # noqa: SLF001 - the SDK offers no other way
+    session.hooks["response"].append(_raise_as_sent)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=connections))
+
+
+def _raise_as_sent(response: requests.Response, **_options: Any) -> None:
+    if not response.ok:
+        raise decode_error(response.status_code, response.content)
 
 
 class SdkStream:
