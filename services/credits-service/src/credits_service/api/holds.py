@@ -35,6 +35,13 @@ def _ttl_micros(ttl_seconds: int, limits: HoldLimits) -> int:
     return ttl_seconds * MICROS_PER_SECOND
 
 
+def _existing(hold_id: str) -> str:
+    """Return the path's hold id; what is no identifier can't be asked of the database."""
+    if not hold_id.isascii() or not hold_id.isprintable():
+        raise hold_unknown(hold_id)
+    return hold_id
+
+
 @router.post(
     "",
     summary="Reserve an amount, or what is available down to a minimum",
@@ -82,7 +89,7 @@ async def amend(request: Request, hold_id: str) -> Response:
     body = await read(request, _patch_decoder)
     limits = services_of(request).hold_limits
     operation = AmendHold(
-        hold_id=hold_id,
+        hold_id=_existing(hold_id),
         amount_nanos=optional_nanos("amount", body.amount),
         ttl_micros=None if body.ttl_s is None else _ttl_micros(body.ttl_s, limits),
         progress_nanos=optional_progress_nanos("progress", body.progress),
@@ -98,7 +105,7 @@ async def amend(request: Request, hold_id: str) -> Response:
 async def release(request: Request, hold_id: str) -> Response:
     """Release a hold; one that has ended stays as it is."""
     principal = authorized(request, BILL)
-    return await submit(request, principal, ReleaseHold(hold_id))
+    return await submit(request, principal, ReleaseHold(_existing(hold_id)))
 
 
 @router.get(
@@ -109,7 +116,7 @@ async def release(request: Request, hold_id: str) -> Response:
 async def read_hold(request: Request, hold_id: str) -> Response:
     """Show a hold and its account's figures, as they are at this moment."""
     authorized(request, READ)
-    found = await services_of(request).queries.hold(hold_id) if hold_id.isprintable() else None
+    found = await services_of(request).queries.hold(_existing(hold_id))
     if found is None:
         raise hold_unknown(hold_id)
     hold, snapshot = found

@@ -19,7 +19,6 @@ MAX_PAGE = 500
 _DEFAULT_PAGE = 50
 _KEY_HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 
 
@@ -34,9 +33,6 @@ async def read(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
     except InvalidBodyError as error:
         if error.code != "invalid_json":
             error.status = 422
-        unknown = _UNKNOWN_FIELD.search(error.message)
-        if unknown:
-            error.field = ".".join(filter(None, (error.field, unknown[1])))
         raise
 
 
