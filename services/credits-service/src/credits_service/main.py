@@ -87,6 +87,9 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
                 authenticate_with(service_keys, admin_keys) if settings.auth_enabled else None
             ),
             rate_rules=(RateRule("requests", settings.rate_limit_per_minute),),
+            # Its callers are the operator's own services, all behind few addresses: the limit
+            # is for those who guess keys.
+            limit_known_callers=False,
         ),
     )
     install_error_handlers(app, form)

@@ -33,8 +33,6 @@ class CreditsSettings(CommonSettings):
 
     # Ledger requests are small: a bill is some hundred bytes.
     max_body_bytes: int = Field(default=256 * 1024, ge=1024)
-    # Its clients are the operator's own services, all behind few addresses.
-    rate_limit_enabled: bool = False
 
     @model_validator(mode="after")
     def _can_work(self) -> "CreditsSettings":

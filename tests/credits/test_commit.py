@@ -1,0 +1,49 @@
+"""A commit whose answer is lost: the charge is booked once, and its client is told so."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from credits.drivers import WriterDriver
+from credits_service.ledger.batch import Command
+from credits_service.ledger.idempotency import IdempotencyKey
+from credits_service.ledger.operations import Charge, TopUp
+
+
+@pytest.fixture
+def driver(ledger_url: str) -> Iterator[WriterDriver]:
+    driver = WriterDriver(ledger_url)
+    driver.run([Command(TopUp("ann", 100), "admin", "req", IdempotencyKey("admin", "t"))])
+    yield driver
+    assert driver.violations() == []
+    driver.close()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("key", [None, IdempotencyKey("tester", "k")])
+def test_the_charge_is_booked_once(
+    driver: WriterDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    committed: bool,
+    key: IdempotencyKey | None,
+) -> None:
+    """With a key or without: the writer finds out by itself whether it was booked."""
+    commit = AsyncConnection.commit
+    failures = iter([True])
+
+    async def commit_and_lose_the_answer(connection: AsyncConnection) -> None:
+        fails = next(failures, False)
+        if committed or not fails:
+            await commit(connection)
+        if fails:
+            raise ConnectionResetError
+
+    monkeypatch.setattr(AsyncConnection, "commit", commit_and_lose_the_answer)
+    (result,) = driver.run([Command(Charge("ann", 30), "tester", "req", key)])
+    assert result.status == 200
+    (refused, paid) = driver.run(
+        [Command(Charge("ann", amount), "tester", "req") for amount in (71, 70)]
+    )
+    assert (refused.status, paid.status) == (402, 200)
