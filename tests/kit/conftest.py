@@ -24,9 +24,16 @@ def start_app() -> Iterator[StartApp]:
     """Start the kit's app with the given settings; return a client of it."""
     with ExitStack() as stack:
 
-        def start(*, key_headers: tuple[bytes, ...] = (), **settings: Any) -> httpx.Client:
+        def start(
+            *,
+            key_headers: tuple[bytes, ...] = (),
+            limit_known_callers: bool = True,
+            **settings: Any,
+        ) -> httpx.Client:
             app = kit_app(
-                KitSettings(**{"api_keys": f"tester:{KEY}", **settings}), key_headers=key_headers
+                KitSettings(**{"api_keys": f"tester:{KEY}", **settings}),
+                key_headers=key_headers,
+                limit_known_callers=limit_known_callers,
             )
             url = stack.enter_context(live_server(app))
             return stack.enter_context(httpx.Client(base_url=url, timeout=30))

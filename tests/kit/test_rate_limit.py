@@ -176,3 +176,14 @@ def test_an_ipv6_network_counts_as_one_client(address: str, bucket: str) -> None
 )
 def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+def test_an_accepted_key_can_be_left_out_of_the_count(start_app: StartApp) -> None:
+    """A service whose callers are the operator's own limits only those who guess keys."""
+    client = start_app(rate_limit_per_minute=2, limit_known_callers=False)
+
+    known = [client.get("/v1/whoami", headers=AUTHORIZED).status_code for _ in range(5)]
+    unknown = [client.get("/v1/whoami").status_code for _ in range(3)]
+
+    assert known == [200] * 5
+    assert unknown == [401, 401, 429]

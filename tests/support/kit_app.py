@@ -144,7 +144,12 @@ async def healthy() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def kit_app(settings: ProcessSettings, *, key_headers: tuple[bytes, ...] = ()) -> FastAPI:
+def kit_app(
+    settings: ProcessSettings,
+    *,
+    key_headers: tuple[bytes, ...] = (),
+    limit_known_callers: bool = True,
+) -> FastAPI:
     """Make the app as a service makes its own."""
     ring = KeyRing((key, frozenset[str]()) for key in settings.service_keys())
     registry = MetricsRegistry()
@@ -168,6 +173,7 @@ def kit_app(settings: ProcessSettings, *, key_headers: tuple[bytes, ...] = ()) -
                 ),
             ),
             key_headers=key_headers,
+            limit_known_callers=limit_known_callers,
         )
     )
     install_error_handlers(app, form)

@@ -32,6 +32,7 @@ def middleware_stack(
     authenticate: Authenticate | None,
     rate_rules: tuple[RateRule, ...],
     key_headers: tuple[bytes, ...] = (),
+    limit_known_callers: bool = True,
 ) -> list[Middleware]:
     """Return request id, metrics, CORS, error net, body limit, per-IP limit and auth.
 
@@ -43,6 +44,7 @@ def middleware_stack(
         rate_rules: limits per address. They count before authentication, so that guessing
             keys is limited as well.
         key_headers: further headers that may carry the key.
+        limit_known_callers: whether the limits count requests with an accepted key as well.
     """
     stack = [
         Middleware(RequestIdMiddleware),
@@ -61,7 +63,10 @@ def middleware_stack(
             workers=settings.workers,
             on_store_error=http_metrics.rate_limit_store_errors.inc,
         )
-        stack.append(Middleware(RateLimitMiddleware, limiter=limiter, form=form))
+        unlimited = None if limit_known_callers else authenticate
+        stack.append(
+            Middleware(RateLimitMiddleware, limiter=limiter, form=form, unlimited=unlimited)
+        )
     if authenticate is not None:
         stack.append(
             Middleware(

@@ -25,6 +25,7 @@ from slowapi.util import get_remote_address
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service_kit.auth import Authenticate, presented_key
 from service_kit.errors import ErrorForm, ServiceError, error_response
 from service_kit.logging import get_logger
 
@@ -241,12 +242,28 @@ def _tell(state: RateState, headers: MutableHeaders) -> None:
 
 
 class RateLimitMiddleware:
-    """Refuses what is over the limit and tells every client where it stands."""
+    """Refuses what is over the limit and tells every client where it stands.
 
-    def __init__(self, app: ASGIApp, *, limiter: IpRateLimiter, form: ErrorForm) -> None:
+    Args:
+        app: the app inside.
+        limiter: what counts.
+        form: how a refusal is written.
+        unlimited: whose key makes a request count for nothing: the operator's own backends,
+            which all call from few addresses; None where the limit is for everybody.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limiter: IpRateLimiter,
+        form: ErrorForm,
+        unlimited: Authenticate | None = None,
+    ) -> None:
         self.app = app
         self.limiter = limiter
         self.form = form
+        self.unlimited = unlimited
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
@@ -257,6 +274,9 @@ class RateLimitMiddleware:
                 self.limiter.close()
             return
         if scope["type"] != "http" or scope["path"] in UNLIMITED_PATHS:
+            await self.app(scope, receive, send)
+            return
+        if self.unlimited is not None and await self.unlimited(presented_key(scope)) is not None:
             await self.app(scope, receive, send)
             return
         client = scope.get("client")
