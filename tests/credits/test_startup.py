@@ -7,9 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from credits.client import ADMIN_KEY, SERVICE_KEY, CreditsClient, app_of, credits_process
 from credits_service.main import build_app
+from credits_service.settings import CreditsSettings
 from support.live_server import live_server
 
 COMMAND = Path(sys.executable).parent / "credits-service"
@@ -124,6 +126,17 @@ def test_without_authentication_anybody_may_do_anything(tmp_path: Path) -> None:
             f"{url}/api/v1/topup", json=body, headers={"Idempotency-Key": "t"}, timeout=60
         )
         assert topped_up.status_code == 201
+
+
+def test_the_example_file_shows_every_setting_and_its_default() -> None:
+    example = Path(__file__).parents[2] / "services" / "credits-service" / ".env.example"
+    lines = example.read_text().splitlines()
+    shown = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert set(shown) == {name.upper() for name in CreditsSettings.model_fields}
+    defaults = CreditsSettings(_env_file=None, api_keys=SecretStr(SERVICE_KEY))
+    filled = {name.lower(): value for name, value in shown.items() if name != "API_KEYS" and value}
+    as_shown = CreditsSettings(_env_file=None, api_keys=SecretStr(SERVICE_KEY), **filled)  # type: ignore[arg-type]  # text, as from a file
+    assert as_shown.model_dump() == defaults.model_dump()
 
 
 def test_workers_build_their_app_from_the_environment(

@@ -41,23 +41,32 @@ async def insert_rows(
     connection: AsyncConnection, table: Table, names: tuple[str, ...], rows: list[Row]
 ) -> None:
     """Insert rows, whose values are in the order of the names."""
-    if rows:
-        await _run(connection, _insert(table, names, connection.dialect.name), rows)
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        # Columns that no row fills are left out: encoding arrays of NULL is not free.
+        columns = {
+            name: list(values)
+            for name, values in zip(names, zip(*rows, strict=True), strict=True)
+            if any(value is not None for value in values)
+        }
+        statement = _insert(table, tuple(columns), "postgresql")
+        await connection.exec_driver_sql(statement, tuple(columns.values()))
+    else:
+        await connection.exec_driver_sql(_insert(table, names, "sqlite"), list(map(tuple, rows)))
 
 
 async def update_rows(
     connection: AsyncConnection, table: Table, names: tuple[str, ...], rows: list[Row]
 ) -> None:
     """Overwrite rows by their primary key, which is the first of the names."""
-    if rows:
-        await _run(connection, _update(table, names, connection.dialect.name), rows)
-
-
-async def _run(connection: AsyncConnection, statement: str, rows: list[Row]) -> None:
+    if not rows:
+        return
+    statement = _update(table, names, connection.dialect.name)
     if connection.dialect.name == "postgresql":
         await connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
     else:
-        await connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+        await connection.exec_driver_sql(statement, list(map(tuple, rows)))
 
 
 # Names in the statements below come from the tables' own definitions, never from a request.
