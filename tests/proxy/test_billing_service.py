@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import pytest
 import respx
+import structlog
 
 from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
 from ai_proxy_service.core.interfaces import Hold, Settlement
@@ -182,3 +183,48 @@ async def test_a_hold_that_cannot_be_released_is_left_to_expire(
     ledger.delete("/api/v1/holds/h1").respond(503)
 
     await parts.service.release(Hold("h1", 1, None))
+
+
+async def test_what_an_account_could_not_pay_is_counted(
+    parts: Parts, ledger: respx.MockRouter
+) -> None:
+    ledger.post("/api/v1/bill").respond(
+        json={
+            "transaction_id": "t",
+            "amount": "0.00001",
+            "shortfall": "0.000002345",
+            "available": "0",
+        }
+    )
+
+    settled = await parts.service.settle(SETTLEMENT)
+
+    assert (settled.charged_nanos, settled.available_nanos, settled.delivered) == (10_000, 0, True)
+    assert parts.metrics.readings().total("gateway_shortfall_nanousd_total") == 2_345
+
+
+async def test_a_charge_that_neither_ledger_nor_disk_takes_is_written_to_the_log(
+    parts: Parts, ledger: respx.MockRouter
+) -> None:
+    ledger.post("/api/v1/bill").respond(503)
+    await parts.outbox.aclose()
+
+    with structlog.testing.capture_logs() as entries:
+        settled = await parts.service.settle(SETTLEMENT)
+
+    assert not settled.delivered
+    (entry,) = [entry for entry in entries if entry["event"] == "settlement_not_kept"]
+    assert entry["body"] == billing_service.bill_body(SETTLEMENT)
+    assert parts.metrics.readings().total("gateway_settlements_failed_total") == 1
+
+
+async def test_the_outbox_goes_on_after_an_unexpected_failure(
+    parts: Parts, ledger: respx.MockRouter
+) -> None:
+    route = ledger.post("/api/v1/bill").respond(503)
+    await parts.service.settle(SETTLEMENT)
+    route.mock(side_effect=[RuntimeError("a bug"), httpx.Response(200, json={})])
+
+    await parts.deliver_until_empty()
+
+    assert await parts.outbox.count() == 0

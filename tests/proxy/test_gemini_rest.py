@@ -33,6 +33,7 @@ class Upstream:
         self.pieces: list[bytes] = []
         self.media_type = EVENT_STREAM
         self.breaks_off = False
+        self.headers: dict[str, str] = {}
         self.app = Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "POST"])])
 
     async def answer(self, request: Request) -> Response:
@@ -44,7 +45,7 @@ class Upstream:
             if self.breaks_off:
                 raise ConnectionResetError
 
-        return StreamingResponse(body(), status_code=self.status, media_type=self.media_type)
+        return StreamingResponse(body(), self.status, self.headers, self.media_type)
 
 
 @pytest.fixture
@@ -191,3 +192,16 @@ async def test_all_pages_of_models_are_read(upstream: Upstream, upstream_url: st
 
     async with connected(upstream_url) as client:
         assert await client.list_models() == ["a"]
+
+
+async def test_a_redirect_is_not_followed_as_the_key_would_go_along(
+    upstream: Upstream, upstream_url: str
+) -> None:
+    upstream.status, upstream.headers = 307, {"location": f"{upstream_url}/elsewhere"}
+
+    async with connected(upstream_url) as client:
+        with pytest.raises(GeminiError) as caught:
+            await client.generate_completion("gemini-2.5-flash", BODY)
+
+    assert caught.value.status == 307
+    assert len(upstream.requests) == 1

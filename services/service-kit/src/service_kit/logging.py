@@ -105,6 +105,8 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
     logging.captureWarnings(capture=True)
     # The access line is ours: uvicorn's has no request id of its own and shows query strings.
     logging.getLogger("uvicorn.access").disabled = True
+    # A line for each call, which our own lines repeat with more to say.
+    logging.getLogger("httpx").setLevel(max(root.level, logging.WARNING))
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -90,6 +90,11 @@ class ProxyMetrics(MetricsRegistry):
             "Settlements that the credits service refused for good; an operator must look.",
             registry=registry,
         )
+        self.shortfall = Counter(
+            "gateway_shortfall_nanousd",
+            "Cost in nano-USD that accounts could not pay; the operator bore it.",
+            registry=registry,
+        )
         self.holds_open = Gauge(
             "gateway_holds_open",
             "Holds of completions that run now.",
@@ -149,10 +154,8 @@ class ProxyMetrics(MetricsRegistry):
                 "completion": completion,
             },
             "billing": {
-                # A JSON number with all its digits; a float would round it.
-                "total_cost_usd": msgspec.Raw(
-                    usd_text(int(readings.total("gateway_cost_nanousd_total"))).encode()
-                ),
+                "total_cost_usd": _usd(readings, "gateway_cost_nanousd_total"),
+                "shortfall_usd": _usd(readings, "gateway_shortfall_nanousd_total"),
                 "holds_open": int(readings.total("gateway_holds_open")),
                 "settlements_waiting": int(readings.total("gateway_settlements_waiting")),
                 "settlements_failed": int(readings.total("gateway_settlements_failed_total")),
@@ -182,3 +185,8 @@ class ProxyMetrics(MetricsRegistry):
                 "by_status": {status: int(value) for status, value in statuses.items()},
             },
         }
+
+
+def _usd(readings: Readings, name: str) -> msgspec.Raw:
+    """Return a sum as a JSON number with all its digits; a float would round it."""
+    return msgspec.Raw(usd_text(int(readings.total(name))).encode())

@@ -133,10 +133,11 @@ class Relay:
             cost, hold = await self._authorise_thin(order, cost, refused)
         self._remember(order.account, hold)
         self._metrics.holds_open.inc()
-        meter = Meter(hold, cost)
-        meter.reset(hold)
         limit = self._affordable_tokens(hold, cost)
         lowered = limit if limit < cost.max_output_tokens else None
+        # Metered up to the request's own limit, should Gemini not keep to the lowered one.
+        meter = Meter(hold, cost)
+        meter.reset(hold)
         return Authorised(meter, lowered)
 
     def _affordable_tokens(self, hold: Hold, cost: Estimate) -> int:

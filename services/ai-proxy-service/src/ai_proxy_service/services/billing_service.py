@@ -1,6 +1,7 @@
 """The credits service over HTTP, or logging only where none is configured."""
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,14 +78,32 @@ class CreditsBillingService:
         try:
             answer = await self._call("POST", "/api/v1/bill", body, key=settlement.key)
         except BillingUnavailableError:
-            await self._outbox.put(settlement.key, msgspec.json.encode(body))
+            await self._keep(settlement.key, body)
             return Settled(settlement.amount_nanos, None, delivered=False)
         except InsufficientCreditError:
             # A capture never answers 402; without a hold there is nobody left to refuse.
             self._metrics.settlements_failed.inc()
             _log.exception("settlement_refused", key=settlement.key, body=body)
             return Settled(0, None)
+        self._metrics.shortfall.inc(nanos_of_usd(answer["shortfall"]))
+        _log.info(
+            "charged",
+            account=settlement.account,
+            amount_usd=answer["amount"],
+            shortfall_usd=answer["shortfall"],
+            transaction_id=answer["transaction_id"],
+            usage=settlement.usage,
+            **settlement.metadata,
+        )
         return Settled(nanos_of_usd(answer["amount"]), nanos_of_usd(answer["available"]))
+
+    async def _keep(self, key: str, body: dict[str, Any]) -> None:
+        try:
+            await self._outbox.put(key, msgspec.json.encode(body))
+        except (sqlite3.Error, OSError, ValueError):
+            # Ledger and disk are both gone: the log is the last place that can hold the charge.
+            self._metrics.settlements_failed.inc()
+            _log.critical("settlement_not_kept", key=key, body=body, exc_info=True)
 
     async def release(self, hold: Hold) -> None:
         """See `BillingService`."""
@@ -169,6 +188,8 @@ def connect(base_url: str, key: str) -> httpx.AsyncClient:
         timeout=httpx.Timeout(CALL_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
         # Under httpx's interface, aiohttp's transport costs a third of httpx's own.
         transport=AiohttpTransport(),
+        # A proxy that the environment names for the outside world is not for the ledger.
+        trust_env=False,
     )
 
 

@@ -6,6 +6,7 @@ https://ai.google.dev/api/generate-content, /api/tokens, /api/models
 import itertools
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
@@ -108,9 +109,14 @@ class RestGeminiClient:
         data = None if body is None else msgspec.json.encode(body)
         async with _as_gemini_errors():
             response = await self._session.request(
-                method, f"{self._base_url}/{path}", data=data, headers=headers
+                method,
+                f"{self._base_url}/{path}",
+                data=data,
+                headers=headers,
+                # Gemini never redirects, and the key must not follow to another host.
+                allow_redirects=False,
             )
-            if response.ok:
+            if response.status == HTTPStatus.OK:
                 return response
             async with response:
                 error = decode_error(response.status, await response.read())

@@ -103,7 +103,9 @@ class Outbox:
                 while await self._deliver_batch(deliver):
                     pass
                 pause_seconds = RETRY_SECONDS_MIN
-            except BillingUnavailableError:
+            except Exception as error:  # noqa: BLE001 - a charge must not be stuck for any reason
+                if not isinstance(error, BillingUnavailableError):
+                    _log.error("outbox_failed", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, RETRY_SECONDS_MAX)
                 self._filled.set()
