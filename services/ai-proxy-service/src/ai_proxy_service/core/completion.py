@@ -184,13 +184,13 @@ class Completion:
         self, meter: Meter, spent_nanos: int, refused: InsufficientCreditError
     ) -> None:
         """Hold what the account still has, and note where that will be used up."""
-        rest_nanos = refused.available_nanos or 0
         hold = meter.hold
-        if rest_nanos > 0:
-            try:
-                hold = await self._raised(hold, hold.amount_nanos + rest_nanos, spent_nanos)
-            except (InsufficientCreditError, BillingUnavailableError):
-                _log.info("rest_not_held", completion_id=self.order.completion_id)
+        wanted_nanos = hold.amount_nanos + (refused.available_nanos or 0)
+        try:
+            # Also where nothing is left: a refused raise did not record the progress.
+            hold = await self._raised(hold, wanted_nanos, spent_nanos)
+        except (InsufficientCreditError, BillingUnavailableError):
+            _log.info("rest_not_held", completion_id=self.order.completion_id)
         meter.reset(hold)
         meter.raise_at_tokens = _NEVER
         meter.cut_at_tokens = meter.cost.output_tokens_for(hold.amount_nanos)
