@@ -17,6 +17,7 @@ from benchmarks.services import (
 )
 
 IN_FLIGHT = 64
+TABLE = f"POST /api/v1/bill, {IN_FLIGHT} in flight"
 USER = "hot"
 GRANTED_USD = 1_000_000
 AMOUNT_USD, AMOUNT_NANOS = "0.000625", 625_000
@@ -46,14 +47,14 @@ class BillBench:
         self._expected = Expected(_VARYING, 200, without(first, _VARYING))
         self._charges = 1
 
-    def load(self, seconds: float, key_prefix: str) -> Measured:
+    def load(self, seconds: float, key_prefix: str, connections: int = IN_FLIGHT) -> Measured:
         """Charge for a while, and check that each charge was taken once."""
         measured = run_load(
             Load(
                 url=self._url,
                 headers=bearer(SERVICE_KEY),
                 body=_BODY,
-                connections=IN_FLIGHT,
+                connections=connections,
                 seconds=seconds,
                 expected=self._expected,
                 key_prefix=key_prefix,
@@ -79,7 +80,9 @@ class BillBench:
                 ("latency p50 (ms)", found.p50_ms),
                 ("latency p99 (ms)", found.p99_ms),
             ):
-                self._report.add("POST /api/v1/bill, 64 in flight", row, name, value)
+                self._report.add(TABLE, row, name, value)
+            alone = self.load(seconds, prefix and f"{prefix}-alone-{number}", connections=1)
+            self._report.add(TABLE, "1 in flight: latency p50 (ms)", name, alone.p50_ms)
             progress(f"bill, {name}, round {number + 1}: {rate:,.0f} requests/s")
 
 
