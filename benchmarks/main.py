@@ -26,7 +26,7 @@ _PARTS: dict[str, Callable[[Plan, Report, Path], None]] = {
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description="Measure ledger and proxy.")
-    parser.add_argument("--quick", action="store_true", help="about a minute, rougher")
+    parser.add_argument("--quick", action="store_true", help="about two minutes, rougher")
     parser.add_argument(
         "--only", action="append", choices=_PARTS, help="one part; may be repeated", default=[]
     )
