@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,15 +11,21 @@ import pytest
 import respx
 import structlog
 
-from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
-from ai_proxy_service.core.interfaces import Hold, Settlement
+from ai_proxy_service.core.errors import (
+    AccountClosedError,
+    BillingUnavailableError,
+    InsufficientCreditError,
+)
+from ai_proxy_service.core.interfaces import Hold, HoldRequest, Settlement
 from ai_proxy_service.core.metrics import ProxyMetrics
-from ai_proxy_service.services import billing_service
+from ai_proxy_service.services import billing_service, credits_api
 from ai_proxy_service.services.billing_service import CreditsBillingService
+from ai_proxy_service.services.credits_api import CreditsApi
 from ai_proxy_service.services.outbox import Outbox
 
 URL = "http://credits.test"
 HOLD = {"hold_id": "h1", "amount": "0.5", "available": "1.25"}
+BILLED = {"transaction_id": "t", "amount": "0.000012345", "shortfall": "0", "available": "1"}
 SETTLEMENT = Settlement(
     key="settle-chatcmpl-1",
     account="alice",
@@ -50,15 +57,15 @@ class Parts:
 async def parts(
     tmp_path: Path, metrics: ProxyMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Parts]:
-    monkeypatch.setattr(billing_service, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(credits_api, "RETRY_PAUSE_SECONDS", 0)
     outbox = await Outbox.open(
         tmp_path / "outbox.sqlite3",
         waiting=metrics.settlements_waiting,
         failed=metrics.settlements_failed,
     )
-    client = billing_service.connect(URL, "sk-credits")
-    yield Parts(CreditsBillingService(client, outbox, metrics), outbox, metrics)
-    await client.aclose()
+    api = CreditsApi(credits_api.connect(URL, "sk-credits"))
+    yield Parts(CreditsBillingService(api, outbox, metrics), outbox, metrics)
+    await api.aclose()
     await outbox.aclose()
 
 
@@ -69,8 +76,17 @@ def ledger() -> Iterator[respx.MockRouter]:
         yield router
 
 
+def problem(status: int, code: str, **members: object) -> httpx.Response:
+    """Make a refusal as the credits service writes it."""
+    return httpx.Response(
+        status,
+        json={"code": code, "detail": "no", **members},
+        headers={"content-type": "application/problem+json"},
+    )
+
+
 async def place(parts: Parts) -> Hold:
-    return await parts.service.hold("alice", 500_000_000, key="k", request_ref="req_1")
+    return await parts.service.hold(HoldRequest("k", "alice", 500_000_000, "req_1"))
 
 
 async def test_a_hold_carries_its_key_and_exact_amounts(
@@ -91,8 +107,11 @@ async def test_a_hold_carries_its_key_and_exact_amounts(
 async def test_a_402_says_what_there_is_and_whether_waiting_helps(
     parts: Parts, ledger: respx.MockRouter
 ) -> None:
-    problem = {"available": "0.1", "required": "0.5", "retryable": True}
-    ledger.post("/api/v1/holds").respond(402, json=problem)
+    ledger.post("/api/v1/holds").mock(
+        return_value=problem(
+            402, "insufficient_credit", available="0.1", required="0.5", retryable=True
+        )
+    )
 
     with pytest.raises(InsufficientCreditError) as caught:
         await place(parts)
@@ -132,7 +151,7 @@ async def test_a_settlement_that_cannot_be_delivered_is_kept_and_delivered_later
     assert (settled.charged_nanos, settled.delivered) == (12_345, False)
     assert await parts.outbox.count() == 1
 
-    route.mock(side_effect=None, return_value=httpx.Response(200, json={}))
+    route.mock(side_effect=None, return_value=httpx.Response(200, json=BILLED))
     await parts.deliver_until_empty()
 
     assert await parts.outbox.count() == 0
@@ -162,7 +181,7 @@ async def test_a_settlement_that_is_refused_for_good_is_kept_for_the_operator(
 ) -> None:
     ledger.post("/api/v1/bill").respond(503)
     await parts.service.settle(SETTLEMENT)
-    ledger.post("/api/v1/bill").respond(422, json={"title": "no"})
+    ledger.post("/api/v1/bill").mock(return_value=problem(422, "invalid_amount"))
     await parts.deliver_until_empty()
 
     assert parts.metrics.readings().total("gateway_settlements_failed_total") == 1
@@ -223,8 +242,102 @@ async def test_the_outbox_goes_on_after_an_unexpected_failure(
 ) -> None:
     route = ledger.post("/api/v1/bill").respond(503)
     await parts.service.settle(SETTLEMENT)
-    route.mock(side_effect=[RuntimeError("a bug"), httpx.Response(200, json={})])
+    route.mock(side_effect=[RuntimeError("a bug"), httpx.Response(200, json=BILLED)])
 
     await parts.deliver_until_empty()
 
     assert await parts.outbox.count() == 0
+
+
+async def test_a_charge_on_a_hold_that_somebody_released_is_taken_from_what_is_there(
+    parts: Parts, ledger: respx.MockRouter
+) -> None:
+    route = ledger.post("/api/v1/bill").mock(
+        side_effect=[
+            problem(409, "hold_ended", hold_status="released"),
+            httpx.Response(200, json=BILLED),
+        ]
+    )
+
+    settled = await parts.service.settle(SETTLEMENT)
+
+    assert settled.charged_nanos == 12_345
+    assert "hold_id" not in msgspec.json.decode(route.calls.last.request.content)
+
+
+async def test_a_hold_that_is_captured_already_is_not_charged_again(
+    parts: Parts, ledger: respx.MockRouter
+) -> None:
+    refusal = problem(409, "hold_ended", hold_status="captured")
+    route = ledger.post("/api/v1/bill").mock(return_value=refusal)
+
+    settled = await parts.service.settle(SETTLEMENT)
+
+    assert (settled.charged_nanos, route.call_count) == (0, 1)
+    assert parts.metrics.readings().total("gateway_settlements_failed_total") == 1
+
+
+@pytest.mark.parametrize("status", [302, 404, 408, 413, 502])
+async def test_what_only_an_ingress_says_refuses_nothing_for_good(
+    parts: Parts, ledger: respx.MockRouter, status: int
+) -> None:
+    ledger.post("/api/v1/bill").respond(status, json={})
+
+    with pytest.raises(BillingUnavailableError):
+        await parts.service.deliver("k", b"{}")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"{}", b"[]", b'{"amount": 5}'])
+async def test_an_answer_that_cannot_be_read_is_asked_for_again_later(
+    parts: Parts, ledger: respx.MockRouter, content: bytes
+) -> None:
+    """The ledger may have booked it: the same key tells."""
+    ledger.post("/api/v1/bill").respond(200, content=content)
+
+    settled = await parts.service.settle(SETTLEMENT)
+
+    assert not settled.delivered
+    assert await parts.outbox.count() == 1
+
+
+async def test_one_settlement_that_fails_holds_up_no_other(
+    parts: Parts, ledger: respx.MockRouter
+) -> None:
+    ledger.post("/api/v1/bill").respond(503)
+    await parts.service.settle(SETTLEMENT)
+    await parts.service.settle(replace(SETTLEMENT, key="settle-chatcmpl-2"))
+    delivered = asyncio.Event()
+
+    async def deliver(key: str, _body: bytes) -> None:
+        if key == SETTLEMENT.key:
+            raise BillingUnavailableError
+        delivered.set()
+
+    task = asyncio.create_task(parts.outbox.deliver_all(deliver))
+    await asyncio.wait_for(delivered.wait(), 30)
+    task.cancel()
+
+    assert await parts.outbox.count() == 1
+
+
+async def test_a_hold_whose_answer_was_lost_is_found_by_its_key_and_released(
+    parts: Parts, ledger: respx.MockRouter
+) -> None:
+    ledger.post("/api/v1/holds").respond(201, json=HOLD)
+    released = ledger.delete("/api/v1/holds/h1").respond(200, json=HOLD)
+
+    await parts.service.withdraw(HoldRequest("k", "alice", 500_000_000, "req_1"))
+
+    assert released.called
+
+
+@pytest.mark.parametrize("code", ["account_frozen", "account_closed"])
+async def test_an_account_that_may_not_be_used_is_a_403(
+    parts: Parts, ledger: respx.MockRouter, code: str
+) -> None:
+    ledger.post("/api/v1/holds").mock(return_value=problem(403, code))
+
+    with pytest.raises(AccountClosedError) as caught:
+        await place(parts)
+
+    assert (caught.value.status, caught.value.code) == (403, code)

@@ -15,7 +15,6 @@ from ai_proxy_service.core.gemini import ModalityTokenCount, UsageMetadata
 from ai_proxy_service.core.pricing import (
     PriceCatalog,
     PriceCatalogError,
-    UnpricedUsageError,
     cost_of,
     load_catalog,
 )
@@ -114,11 +113,12 @@ def test_a_mark_up_raises_every_unit_price(tmp_path: Path) -> None:
     assert (rates.input, rates.output) == (500, 1_500)
 
 
-def test_usage_without_a_price_is_refused_not_served_for_nothing(catalog: PriceCatalog) -> None:
+def test_tokens_without_a_price_of_their_own_have_the_plain_one(catalog: PriceCatalog) -> None:
     usage = TokenUsage(prompt_tokens=1, candidates_tokens=10, output_audio_tokens=10)
 
-    with pytest.raises(UnpricedUsageError):
-        cost_of(usage, catalog.models["gemini-2.5-flash"])
+    cost = cost_of(usage, catalog.models["gemini-2.5-flash"])
+
+    assert cost.exact_pico == 300_000 + 10 * 2_500_000
 
 
 def test_counts_are_read_from_the_wire_and_never_pay_the_client() -> None:

@@ -130,10 +130,11 @@ async def test_a_growing_answer_raises_its_hold_in_few_steps(bench: Bench) -> No
 
 
 async def test_an_answer_is_cut_off_before_it_costs_more_than_there_is(bench: Bench) -> None:
-    credit_nanos = 116 * 300 + 6_000 * OUTPUT_NANOS
-    bench.billing.available_nanos = credit_nanos
+    """Something else on the account used up what the answer could count on at its start."""
     bench.gemini.items = [text_chunk("x", output=tokens) for tokens in range(50, 20_001, 50)]
     completion = await bench.relay().open(make_order())
+    bench.billing.available_nanos = 1_900 * OUTPUT_NANOS
+    credit_nanos = sum(bench.billing.holds.values()) + bench.billing.available_nanos
 
     await read_all(completion)
     settled = await completion.settle()
@@ -143,6 +144,19 @@ async def test_an_answer_is_cut_off_before_it_costs_more_than_there_is(bench: Be
     assert settled.charged_nanos <= credit_nanos
     assert settled.charged_nanos > credit_nanos - 200 * OUTPUT_NANOS
     assert bench.billing.available_nanos >= 0
+
+
+async def test_gemini_is_stopped_if_it_goes_beyond_its_limit_and_the_credit(bench: Bench) -> None:
+    bench.billing.available_nanos = 116 * 300 + 5_000 * OUTPUT_NANOS
+    bench.gemini.items = [text_chunk("x", output=tokens) for tokens in range(50, 20_001, 50)]
+    completion = await bench.relay().open(make_order())
+
+    await read_all(completion)
+    settled = await completion.settle()
+
+    assert completion.lowered_max_tokens == 5_000
+    assert completion.cut_off
+    assert settled.charged_nanos <= 10 * 300 + 5_100 * OUTPUT_NANOS
 
 
 async def test_the_output_limit_is_lowered_to_what_can_be_paid(bench: Bench) -> None:
@@ -161,7 +175,8 @@ async def test_the_clients_own_limit_is_kept_where_it_can_be_paid(bench: Bench) 
     )
     completion = await bench.relay().open(order)
 
-    assert bench.gemini.bodies == [order.body]
+    (body,) = bench.gemini.bodies
+    assert body["generationConfig"]["maxOutputTokens"] == 70
     assert completion.lowered_max_tokens is None
     await completion.settle()
 
@@ -343,3 +358,82 @@ async def test_without_enforcement_nothing_is_held(bench: Bench) -> None:
 
     (settlement,) = bench.billing.settlements
     assert settlement.hold_id == ""
+
+
+async def test_gemini_gets_the_limit_that_the_hold_assumes(bench: Bench) -> None:
+    """Also where the client sets none: an operator's catalogue may have a lower one."""
+    completion = await bench.relay().open(make_order(max_output_tokens=1_500))
+
+    (body,) = bench.gemini.bodies
+    assert body["generationConfig"] == {"maxOutputTokens": 1_500}
+    await completion.settle()
+
+
+async def test_a_limit_made_small_is_not_spent_on_thinking(bench: Bench) -> None:
+    bench.billing.available_nanos = 10 * 300 + 80 * OUTPUT_NANOS
+    completion = await bench.relay().open(make_order())
+
+    (body,) = bench.gemini.bodies
+    assert body["generationConfig"]["thinkingConfig"] == {"thinkingBudget": 0}
+    await completion.settle()
+
+
+async def test_an_answer_is_not_cut_off_once_there_is_credit_again(bench: Bench) -> None:
+    bench.gemini.items = [text_chunk("x", output=tokens) for tokens in range(50, 9_001, 50)]
+    completion = await bench.relay().open(make_order())
+    bench.billing.available_nanos = 100 * OUTPUT_NANOS
+    while completion.usage is None or completion.usage.output_tokens < 3_200:
+        await completion.receive()
+    await bench.billing.refused.wait()
+
+    bench.billing.available_nanos += 1 * USD
+    meter = completion._meter
+    assert meter is not None
+    meter._heartbeat_at = 0
+    await read_all(completion)
+
+    assert not completion.cut_off
+    await completion.settle()
+
+
+async def test_a_hold_whose_answer_was_lost_is_withdrawn(bench: Bench) -> None:
+    relay = bench.relay()
+    bench.billing.unavailable = True
+
+    with pytest.raises(BillingUnavailableError):
+        await relay.open(make_order())
+    await relay.aclose(timeout_seconds=30)
+
+    assert bench.billing.withdrawn == ["hold-chatcmpl-test"]
+
+
+async def test_the_end_of_the_process_waits_for_charges_that_are_under_way(bench: Bench) -> None:
+    """The client left while its answer was being settled; then the process is told to end."""
+    relay = bench.relay()
+    completion = await relay.open(make_order())
+    await read_all(completion)
+    bench.billing.settling = asyncio.Event()
+    request = asyncio.create_task(completion.settle())
+    await asyncio.sleep(0)
+    request.cancel()
+    closing = asyncio.create_task(relay.aclose(timeout_seconds=0))
+    await asyncio.sleep(0)
+
+    bench.billing.settling.set()
+    await closing
+
+    assert len(bench.billing.settlements) == 1
+
+
+async def test_what_still_runs_when_the_process_ends_is_charged_as_reported(bench: Bench) -> None:
+    """The server closes the app before the requests that it cancels have noticed."""
+    bench.gemini.gate = asyncio.Event()  # never opened
+    relay = bench.relay()
+    await relay.open(make_order())
+
+    await relay.aclose(timeout_seconds=0)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 4 * OUTPUT_NANOS
+    assert settlement.metadata["estimated"] is True
+    assert bench.gemini.streams[0].closed

@@ -14,7 +14,7 @@ from ai_proxy_service.core.gemini import (
     Part,
     UsageMetadata,
 )
-from ai_proxy_service.core.interfaces import Hold, Settled, Settlement
+from ai_proxy_service.core.interfaces import Hold, HoldRequest, Settled, Settlement
 
 
 def text_chunk(
@@ -103,32 +103,29 @@ class FakeBilling:
     holds: dict[str, int] = field(default_factory=dict)
     settlements: list[Settlement] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    settling: asyncio.Event | None = None
     progress_nanos: list[int] = field(default_factory=list)
     unavailable: bool = False
     refused: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def hold(
-        self,
-        account: str,
-        amount_nanos: int,
-        *,
-        key: str,
-        request_ref: str,
-        min_amount_nanos: int | None = None,
-    ) -> Hold:
+    async def hold(self, request: HoldRequest) -> Hold:
         self._check()
+        amount_nanos = request.amount_nanos
         if amount_nanos > self.available_nanos:
-            least = min_amount_nanos if min_amount_nanos is not None else amount_nanos
+            least = request.min_amount_nanos or amount_nanos
             if least > self.available_nanos:
                 raise self._refusal(least)
             amount_nanos = self.available_nanos
         self.available_nanos -= amount_nanos
-        self.holds[key] = amount_nanos
-        return Hold(key, amount_nanos, self.available_nanos)
+        self.holds[request.key] = amount_nanos
+        return Hold(request.key, amount_nanos, self.available_nanos)
 
-    async def raise_hold(
-        self, hold: Hold, amount_nanos: int, progress_nanos: int, *, account: str
-    ) -> Hold:
+    async def withdraw(self, request: HoldRequest) -> None:
+        self.withdrawn.append(request.key)
+        self.available_nanos += self.holds.pop(request.key, 0)
+
+    async def raise_hold(self, hold: Hold, amount_nanos: int, progress_nanos: int) -> Hold:
         self._check()
         more = max(0, amount_nanos - self.holds[hold.hold_id])
         if more > self.available_nanos:
@@ -141,6 +138,8 @@ class FakeBilling:
         )
 
     async def settle(self, settlement: Settlement) -> Settled:
+        if self.settling is not None:
+            await self.settling.wait()
         held = self.holds.pop(settlement.hold_id, 0)
         self.available_nanos += held - settlement.amount_nanos
         self.settlements.append(settlement)

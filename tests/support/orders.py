@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ai_proxy_service.core.completion import Order
+from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.pricing import load_catalog
 
 CATALOG = load_catalog(
@@ -28,6 +28,7 @@ def make_order(**changes: Any) -> Order:
         "body": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
         "encoded_bytes": 100,
         "max_output_tokens": 65_536,
+        "least_thinking": {"thinkingBudget": 0},
         "streamed": True,
     }
     return Order(**{**values, **changes})

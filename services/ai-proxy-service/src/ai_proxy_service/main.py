@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +21,11 @@ from ai_proxy_service.core.pricing import PriceCatalog, PriceCatalogError, load_
 from ai_proxy_service.core.relay import Relay
 from ai_proxy_service.middleware.auth import KEY_HEADERS, authentication
 from ai_proxy_service.middleware.rate_limit import rate_rules
-from ai_proxy_service.services import billing_service
+from ai_proxy_service.services.billing_service import (
+    CreditsBillingService,
+    LoggingBillingService,
+)
+from ai_proxy_service.services.credits_api import CreditsApi, connect
 from ai_proxy_service.services.gemini_client import make_gemini_client
 from ai_proxy_service.services.outbox import Outbox
 from ai_proxy_service.settings import ProxySettings
@@ -31,6 +36,9 @@ from service_kit.server import serve
 from service_kit.settings import load_settings, settings_failure
 
 SERVICE = "ai-proxy-service"
+# Of the time for a graceful stop: first clients may have their answers to the end, then
+# answers without a client are read on.
+_RELAY_PART = 1 / 3
 _log = get_logger(__name__)
 
 
@@ -103,12 +111,13 @@ def _lifespan(
                 drain_on_disconnect=settings.on_disconnect == "drain",
             )
             # Last in, first out: what still runs is settled before any pool closes.
-            stack.push_async_callback(relay.aclose, settings.graceful_shutdown_seconds)
+            stack.push_async_callback(
+                relay.aclose, settings.graceful_shutdown_seconds * _RELAY_PART
+            )
             gateway = Gateway(
                 aliases=parse_aliases(settings.model_aliases),
                 catalog=catalog,
                 gemini=client,
-                billing=biller,
                 relay=relay,
                 metrics=metrics,
             )
@@ -126,18 +135,21 @@ async def _open_billing(
             consequence="every request is served; charges are only logged and counted",
             remedy="set CREDITS_SERVICE_URL and CREDITS_SERVICE_API_KEY",
         )
-        return billing_service.LoggingBillingService()
-    outbox = await Outbox.open(
-        settings.data_dir / "outbox.sqlite3",
-        waiting=metrics.settlements_waiting,
-        failed=metrics.settlements_failed,
-    )
+        return LoggingBillingService()
+    try:
+        outbox = await Outbox.open(
+            settings.data_dir / "outbox.sqlite3",
+            waiting=metrics.settlements_waiting,
+            failed=metrics.settlements_failed,
+        )
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(settings_failure([f"DATA_DIR: {settings.data_dir} can't be used ({error})"]))
     stack.push_async_callback(outbox.aclose)
-    client = billing_service.connect(
+    client = connect(
         settings.credits_service_url, settings.credits_service_api_key.get_secret_value()
     )
     stack.push_async_callback(client.aclose)
-    service = billing_service.CreditsBillingService(client, outbox, metrics)
+    service = CreditsBillingService(CreditsApi(client), outbox, metrics)
     delivery = asyncio.create_task(outbox.deliver_all(service.deliver), name="outbox")
     stack.push_async_callback(_stop, delivery)
     state["credits_client"] = client
@@ -170,5 +182,5 @@ def main() -> None:
         port=settings.port,
         workers=settings.workers,
         forwarded_allow_ips=settings.forwarded_allow_ips,
-        graceful_shutdown_seconds=settings.graceful_shutdown_seconds,
+        graceful_shutdown_seconds=round(settings.graceful_shutdown_seconds * (1 - _RELAY_PART)),
     )

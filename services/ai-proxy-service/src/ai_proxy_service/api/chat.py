@@ -14,16 +14,22 @@ from ai_proxy_service.api.documentation import chat_documentation
 from ai_proxy_service.api.event_stream import EventStream
 from ai_proxy_service.api.gateway import Gateway, gateway_of, principal_of
 from ai_proxy_service.api.tracking import Tracker
-from ai_proxy_service.core.completion import Completion, Order
+from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.errors import InvalidRequestError, ModelNotFoundError
 from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.core.models import resolve_model
 from ai_proxy_service.core.money import usd_text
+from ai_proxy_service.core.order import Order
 from ai_proxy_service.translation.answer import AnswerState
 from ai_proxy_service.translation.errors import to_service_error
 from ai_proxy_service.translation.finish import LENGTH
 from ai_proxy_service.translation.openai_types import ChatRequest
-from ai_proxy_service.translation.request import TranslatedChat, parse_chat, to_gemini
+from ai_proxy_service.translation.request import (
+    TranslatedChat,
+    least_thinking,
+    parse_chat,
+    to_gemini,
+)
 from ai_proxy_service.translation.response import chat_completion
 from ai_proxy_service.translation.stream import ChatStreamTranslator
 from service_kit.request_id import current_request_id
@@ -87,6 +93,7 @@ def _order(request: Request, gateway: Gateway, chat: ChatRequest) -> tuple[Order
         max_output_tokens=min(
             translated.max_output_tokens or price.max_output_tokens, price.max_output_tokens
         ),
+        least_thinking=least_thinking(chat, model),
         streamed=bool(chat.stream),
     )
     return order, translated

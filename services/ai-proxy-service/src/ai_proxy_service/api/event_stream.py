@@ -14,7 +14,7 @@ from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.translation.errors import to_service_error
 from ai_proxy_service.translation.finish import LENGTH
 from ai_proxy_service.translation.stream import DONE, ChatStreamTranslator
-from service_kit.errors import ServiceError
+from service_kit.errors import ServiceError, internal_error
 from service_kit.logging import get_logger
 from service_kit.request_id import current_request_id
 
@@ -26,6 +26,63 @@ STREAM_HEADERS = {
     # nginx would otherwise collect the events before it passes them on.
     "x-accel-buffering": "no",
 }
+# A comment keeps proxies on the way from closing a connection on which Gemini is silent.
+PING = b": ping\n\n"
+PING_SECONDS = 15.0
+# Who reads nothing for so long is taken for gone.
+SEND_SECONDS_MAX = 60.0
+# How far the reading may run ahead of the client.
+UNSENT_BYTES_MAX = 1 << 20
+
+
+class EventSender:
+    """Sends what is put into it, at its own pace; what has gathered meanwhile goes together.
+
+    So the completion is read and metered although its client may be slow.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._unsent = bytearray()
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._closed = False
+
+    async def put(self, events: bytes) -> None:
+        """Queue events; waits while too many are unsent."""
+        while len(self._unsent) > UNSENT_BYTES_MAX:
+            self._taken.clear()
+            await self._taken.wait()
+        self._unsent += events
+        self._changed.set()
+
+    def close(self) -> None:
+        """End the response once everything is sent."""
+        self._closed = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Send until it is closed.
+
+        Raises:
+            TimeoutError: the client has stopped reading.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._unsent += PING
+            self._changed.clear()
+            events, self._unsent = bytes(self._unsent), bytearray()
+            self._taken.set()
+            last = self._closed
+            async with asyncio.timeout(SEND_SECONDS_MAX):
+                await self._send(
+                    {"type": "http.response.body", "body": events, "more_body": not last}
+                )
+            if last:
+                return
 
 
 class EventStream(Response):
@@ -52,48 +109,53 @@ class EventStream(Response):
         """Send the stream (ASGI)."""
         with self._tracker.stream():
             try:
-                await self._send_while_connected(receive, send)
+                await send(
+                    {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                )
+                await self._serve(EventSender(send), receive)
             finally:
                 # Nothing happens here if it was settled; otherwise it goes on without the client.
                 self._completion.abandon()
 
-    async def _send_while_connected(self, receive: Receive, send: Send) -> None:
+    async def _serve(self, sender: EventSender, receive: Receive) -> None:
+        """Read and send side by side, until all is sent or the client is gone."""
+        reading = asyncio.create_task(self._read(sender))
+        sending = asyncio.create_task(sender.run())
         gone = asyncio.create_task(_disconnected(receive))
+        tasks = (reading, sending, gone)
         try:
-            async with asyncio.timeout(None) as sending:
-
-                def stop(task: asyncio.Task[None]) -> None:
-                    if not task.cancelled():
-                        sending.reschedule(asyncio.get_running_loop().time())
-
-                gone.add_done_callback(stop)
-                await self._send_all(send)
-                gone.remove_done_callback(stop)
-        except TimeoutError:
-            _log.info("client_left", completion_id=self._completion.order.completion_id)
-            self._tracker.finish(successful=False)
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            gone.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if sending.cancelled() or sending.exception() is not None:
+            _log.info("client_left", completion_id=self._completion.order.completion_id)
 
-    async def _send_all(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+    async def _read(self, sender: EventSender) -> None:
+        """Translate the completion, settle it, and end the response."""
         completion, translator = self._completion, self._translator
         try:
             while chunks := await completion.receive():
                 # What arrived together is sent together.
                 events = b"".join([translator.chunk(chunk) for chunk in chunks])
                 if events:
-                    await send({"type": "http.response.body", "body": events, "more_body": True})
+                    await sender.put(events)
             reason = LENGTH if completion.cut_off else translator.answer.finish()
+            await completion.settle()
+            self._tracker.finish(successful=True)
+            ending = self._ending(reason)
         except GeminiError as error:
             await completion.settle(estimated=True)
-            await self._end(send, error_event(to_service_error(error), current_request_id()))
+            ending = error_event(to_service_error(error), current_request_id())
         except ServiceError as error:
             await completion.settle()
-            await self._end(send, error_event(error, current_request_id()))
-        else:
-            await completion.settle()
-            await self._end(send, self._ending(reason), successful=True)
+            ending = error_event(error, current_request_id())
+        except Exception:  # noqa: BLE001 - whatever it is, the client is told; `abandon` settles
+            _log.exception("stream_failed", completion_id=completion.order.completion_id)
+            ending = error_event(internal_error(), current_request_id())
+        await sender.put(ending + DONE)
+        sender.close()
 
     def _ending(self, reason: str) -> bytes:
         completion, translator = self._completion, self._translator
@@ -101,10 +163,6 @@ class EventStream(Response):
         if completion.cut_off or (completion.lowered_max_tokens and reason == LENGTH):
             events += error_event(credit_used_up(), current_request_id())
         return events
-
-    async def _end(self, send: Send, events: bytes, *, successful: bool = False) -> None:
-        self._tracker.finish(successful=successful)
-        await send({"type": "http.response.body", "body": events + DONE, "more_body": False})
 
 
 def credit_used_up() -> InsufficientCreditError:

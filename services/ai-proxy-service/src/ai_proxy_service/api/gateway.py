@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from ai_proxy_service.core.interfaces import BillingService, GeminiClient
+from ai_proxy_service.core.interfaces import GeminiClient
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.pricing import PriceCatalog
 from ai_proxy_service.core.relay import Relay
@@ -22,7 +22,6 @@ class Gateway:
         aliases: other names of models.
         catalog: models that can be served, with prices.
         gemini: Gemini itself, for what costs nothing.
-        billing: where credit is held and charged.
         relay: the one way to a completion.
         metrics: what is counted.
     """
@@ -30,7 +29,6 @@ class Gateway:
     aliases: Mapping[str, str]
     catalog: PriceCatalog
     gemini: GeminiClient
-    billing: BillingService
     relay: Relay
     metrics: ProxyMetrics
 

@@ -22,6 +22,9 @@ _log = get_logger(__name__)
 router = APIRouter(tags=["models"], responses=error_responses(401, 404, 429, 500))
 
 CACHE_SECONDS = 300.0
+# How soon a list that could not be had is asked for again, and how long it may take.
+RETRY_SECONDS = 10.0
+ASK_SECONDS_MAX = 5.0
 
 
 class ModelList:
@@ -30,28 +33,30 @@ class ModelList:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._names: list[str] = []
-        self._asked_at = float("-inf")
+        self._ask_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def names(self) -> list[str]:
         """Return the ids; if Gemini can't be asked, those last seen or all priced ones."""
         async with self._lock:
-            if time.monotonic() - self._asked_at > CACHE_SECONDS:
+            if time.monotonic() >= self._ask_at:
                 await self._refresh()
         return self._names
 
     async def _refresh(self) -> None:
         priced = self._gateway.catalog.models
         try:
-            offered = await self._gateway.gemini.list_models()
-        except GeminiError as error:
+            async with asyncio.timeout(ASK_SECONDS_MAX):
+                offered = await self._gateway.gemini.list_models()
+        except (GeminiError, TimeoutError) as error:
+            self._ask_at = time.monotonic() + RETRY_SECONDS
             _log.warning("models_not_listed", error=str(error))
             self._names = self._names or sorted(
                 name for name, price in priced.items() if not price.retired
             )
             return
         self._names = sorted(name for name in offered if name in priced)
-        self._asked_at = time.monotonic()
+        self._ask_at = time.monotonic() + CACHE_SECONDS
 
 
 @router.get("/models", response_model=None, summary="List models")

@@ -4,6 +4,7 @@
     ├── InvalidRequestError      400  the client's request
     │   └── ModelNotFoundError   400
     ├── InsufficientCreditError  402  the account can't pay; no SDK retries it
+    ├── AccountClosedError       403  the account is frozen or closed
     ├── BillingUnavailableError  503  it could not be found out whether the account can pay
     └── UpstreamError            4xx/5xx  Gemini refused or failed
 
@@ -55,6 +56,15 @@ class InsufficientCreditError(ServiceError):
         super().__init__(message, headers={"x-should-retry": "false"})
         self.available_nanos = available_nanos
         self.retryable = retryable
+
+
+class AccountClosedError(ServiceError):
+    """An operator has frozen or closed the account; `code` says which."""
+
+    status = 403
+
+    def __init__(self, code: str) -> None:
+        super().__init__("The account may not be used. Please contact support.", code=code)
 
 
 class BillingUnavailableError(ServiceError):

@@ -63,6 +63,25 @@ class GeminiClient(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """A wish to reserve credit.
+
+    Attributes:
+        key: idempotency key; a refusal is remembered under it, so each wish has its own.
+        account: whose credit.
+        amount_nanos: how much, in nano-USD.
+        min_amount_nanos: the least that is of use; None for all or nothing.
+        request_ref: the id of the HTTP request.
+    """
+
+    key: str
+    account: str
+    amount_nanos: int
+    request_ref: str
+    min_amount_nanos: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Credit reserved for one completion.
 
@@ -124,25 +143,18 @@ class BillingService(Protocol):
     def enforced(self) -> bool:
         """Whether a completion needs credit to be served."""
 
-    async def hold(
-        self,
-        account: str,
-        amount_nanos: int,
-        *,
-        key: str,
-        request_ref: str,
-        min_amount_nanos: int | None = None,
-    ) -> Hold:
+    async def hold(self, request: HoldRequest) -> Hold:
         """Reserve credit: the amount, or at least the minimum if one is given.
 
         Raises:
             InsufficientCreditError: proven that the account can't.
-            BillingUnavailableError: not known whether it can.
+            BillingUnavailableError: not known whether it can, nor whether it did.
         """
 
-    async def raise_hold(
-        self, hold: Hold, amount_nanos: int, progress_nanos: int, *, account: str
-    ) -> Hold:
+    async def withdraw(self, request: HoldRequest) -> None:
+        """Make sure that a wish whose answer was lost reserves nothing."""
+
+    async def raise_hold(self, hold: Hold, amount_nanos: int, progress_nanos: int) -> Hold:
         """Raise a hold to an amount and record what has been used so far.
 
         Raises:

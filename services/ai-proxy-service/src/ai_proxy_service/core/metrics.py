@@ -43,7 +43,7 @@ class ProxyMetrics(MetricsRegistry):
         # Prometheus keeps no extremes; each process keeps its own, the scrape joins them.
         self.duration_min = Gauge(
             "gateway_completion_duration_min_seconds",
-            "Shortest completion since the start; 0 before the first.",
+            "Shortest completion since the start; +Inf before the first.",
             multiprocess_mode="min",
             registry=registry,
         )
@@ -101,13 +101,10 @@ class ProxyMetrics(MetricsRegistry):
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self.unpriced = Counter(
-            "gateway_usage_without_price",
-            "Answers with usage that has no price.",
-            registry=registry,
-        )
         self._min_seconds = float("inf")
         self._max_seconds = 0.0
+        # Until it has answered one, a worker must not be the smallest of all.
+        self.duration_min.set(self._min_seconds)
 
     def completed(self, model: str, usage: TokenUsage, cost_nanos: int) -> None:
         """Count the tokens and the cost of a completion that was charged, or cost nothing."""
@@ -164,8 +161,10 @@ class ProxyMetrics(MetricsRegistry):
             },
             "performance": {
                 "avg_response_time_seconds": round(seconds / count, 6) if count else 0.0,
-                "min_response_time_seconds": round(
-                    readings.total("gateway_completion_duration_min_seconds"), 6
+                "min_response_time_seconds": (
+                    round(readings.total("gateway_completion_duration_min_seconds"), 6)
+                    if count
+                    else 0.0
                 ),
                 "max_response_time_seconds": round(
                     readings.total("gateway_completion_duration_max_seconds"), 6

@@ -24,10 +24,6 @@ class PriceCatalogError(ValueError):
     """The price catalogue can't be used; the message says where and why."""
 
 
-class UnpricedUsageError(ValueError):
-    """Gemini reported tokens of a kind that the model has no price for."""
-
-
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Unit prices in pico-USD per token; None where the model has no such price.
 
@@ -100,11 +96,7 @@ class Cost:
 
 
 def cost_of(usage: TokenUsage, price: ModelPrice) -> Cost:
-    """Price a usage.
-
-    Raises:
-        UnpricedUsageError: there are tokens of a kind without a price.
-    """
+    """Price a usage. Tokens of a kind without a price of its own have the plain one's."""
     rates = price.rates_for(usage.input_tokens)
     plain_cached = usage.cached_tokens - usage.cached_audio_tokens
     fresh_audio = usage.prompt_audio_tokens - usage.cached_audio_tokens
@@ -117,19 +109,13 @@ def cost_of(usage: TokenUsage, price: ModelPrice) -> Cost:
             usage.cached_audio_tokens, rates.cached_input_audio, rates.input_audio or rates.input
         )
         + (usage.output_tokens - usage.output_audio_tokens) * rates.output
-        + _priced(usage.output_audio_tokens, rates.output_audio, None)
+        + _priced(usage.output_audio_tokens, rates.output_audio, rates.output)
     )
     return Cost(exact_pico, nanos_of(exact_pico), rates)
 
 
-def _priced(tokens: int, rate: int | None, otherwise: int | None) -> int:
-    """Multiply, with a plain rate where the list names no special one."""
-    if not tokens:
-        return 0
-    chosen = rate if rate is not None else otherwise
-    if chosen is None:
-        raise UnpricedUsageError("the model has no price for audio output")
-    return tokens * chosen
+def _priced(tokens: int, rate: int | None, otherwise: int) -> int:
+    return tokens * (otherwise if rate is None else rate)
 
 
 def nanos_of(pico: int) -> int:

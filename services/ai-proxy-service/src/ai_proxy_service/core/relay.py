@@ -6,7 +6,6 @@ Every surface, streaming or not, goes through here, so that none can forget to b
 import asyncio
 import random
 from dataclasses import dataclass
-from typing import Any
 
 from ai_proxy_service.core.authorisation import (
     Estimate,
@@ -16,14 +15,19 @@ from ai_proxy_service.core.authorisation import (
     prompt_bound_tokens,
 )
 from ai_proxy_service.core.background import BackgroundTasks
-from ai_proxy_service.core.completion import Completion, Meter, Order
-from ai_proxy_service.core.errors import InsufficientCreditError
-from ai_proxy_service.core.gemini import GeminiError, GenerateContentBody, GenerateContentResponse
-from ai_proxy_service.core.interfaces import BillingService, GeminiClient, GeminiStream, Hold
+from ai_proxy_service.core.completion import Completion
+from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
+from ai_proxy_service.core.gemini import GeminiError, GenerateContentResponse
+from ai_proxy_service.core.interfaces import (
+    BillingService,
+    GeminiClient,
+    GeminiStream,
+    Hold,
+    HoldRequest,
+)
+from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
-from service_kit.logging import get_logger
-
-_log = get_logger(__name__)
+from ai_proxy_service.core.order import Order
 
 # Credit that running requests hold comes back within moments: a burst on a thin balance
 # waits this long for it before it is refused.
@@ -37,11 +41,13 @@ class Authorised:
 
     Attributes:
         meter: its hold; None where nothing is enforced.
-        max_output_tokens: the limit to send to Gemini; None leaves the client's own.
+        max_output_tokens: the limit to send to Gemini.
+        lowered: whether credit made it a lower one.
     """
 
     meter: Meter | None
-    max_output_tokens: int | None
+    max_output_tokens: int
+    lowered: bool
 
 
 class Relay:
@@ -62,6 +68,7 @@ class Relay:
         self._policy = policy
         self._drain = drain_on_disconnect
         self._background = BackgroundTasks()
+        self._running: set[Completion] = set()
         self._last_available: dict[str, int] = {}
 
     async def open(self, order: Order) -> Completion:
@@ -69,25 +76,23 @@ class Relay:
 
         Raises:
             InsufficientCreditError: the account can't pay for a useful answer.
-            BillingUnavailableError: not known whether it can.
+            AccountClosedError: it may not be used.
+            BillingUnavailableError: not known whether it can pay.
             GeminiError: Gemini refused or failed; nothing was charged.
         """
         authorised = await self._authorise(order)
-        body = _limited(order.body, authorised.max_output_tokens)
         stream: GeminiStream | None = None
         try:
-            stream = await self._open_upstream(order, body, authorised)
+            stream = await self._open_upstream(order, authorised)
             first = await stream.receive()
-        except GeminiError:
-            await self._undo(authorised.meter, stream)
-            raise
-        except BaseException:
-            # The request is being cancelled: what it holds is returned without it.
-            self._background.start(
+        except BaseException as error:
+            undone = self._background.start_money(
                 self._undo(authorised.meter, stream), f"undo-{order.completion_id}"
             )
+            if isinstance(error, GeminiError):
+                await asyncio.shield(undone)
             raise
-        return Completion(
+        completion = Completion(
             order,
             stream=stream,
             first=first,
@@ -96,15 +101,22 @@ class Relay:
             metrics=self._metrics,
             background=self._background,
             drain=self._drain,
-            lowered_max_tokens=authorised.max_output_tokens,
+            lowered_max_tokens=authorised.max_output_tokens if authorised.lowered else None,
+            on_end=self._ended,
         )
+        self._running.add(completion)
+        return completion
 
-    async def _open_upstream(
-        self, order: Order, body: GenerateContentBody, authorised: Authorised
-    ) -> GeminiStream:
+    def _ended(self, completion: Completion) -> None:
+        self._running.discard(completion)
+        if self._billing.enforced:
+            self._metrics.holds_open.dec()
+
+    async def _open_upstream(self, order: Order, authorised: Authorised) -> GeminiStream:
+        # Always with a limit: what is held assumes one.
+        body = order.limited_body(authorised.max_output_tokens)
         meter = authorised.meter
-        worst_is_held = meter is None or meter.hold.amount_nanos >= meter.cost.worst_nanos
-        if order.streamed or not worst_is_held:
+        if order.streamed or (meter is not None and not meter.holds_worst):
             # What is not fully held is metered as it grows, also when the client wants it whole.
             return await self._gemini.generate_completion_stream(order.model, body)
         return WholeAnswer(await self._gemini.generate_completion(order.model, body))
@@ -118,27 +130,40 @@ class Relay:
 
     async def _authorise(self, order: Order) -> Authorised:
         if not self._billing.enforced:
-            return Authorised(None, None)
+            return Authorised(None, order.max_output_tokens, lowered=False)
         bound_tokens = prompt_bound_tokens(order.encoded_bytes)
         cost = estimate(order.price, bound_tokens, order.max_output_tokens)
-        amount_nanos = hold_nanos(self._policy, cost, self._last_available.get(order.account))
+        request = HoldRequest(
+            key=f"hold-{order.completion_id}",
+            account=order.account,
+            amount_nanos=hold_nanos(self._policy, cost, self._last_available.get(order.account)),
+            request_ref=order.request_id,
+        )
         try:
-            hold = await self._billing.hold(
-                order.account,
-                amount_nanos,
-                key=f"hold-{order.completion_id}",
-                request_ref=order.request_id,
-            )
+            hold = await self._hold(request)
         except InsufficientCreditError as refused:
             cost, hold = await self._authorise_thin(order, cost, refused)
         self._remember(order.account, hold)
         self._metrics.holds_open.inc()
         limit = self._affordable_tokens(hold, cost)
-        lowered = limit if limit < cost.max_output_tokens else None
-        # Metered up to the request's own limit, should Gemini not keep to the lowered one.
-        meter = Meter(hold, cost)
-        meter.reset(hold)
-        return Authorised(meter, lowered)
+        meter = Meter(
+            order,
+            hold,
+            cost,
+            limit_tokens=limit,
+            billing=self._billing,
+            background=self._background,
+            metrics=self._metrics,
+        )
+        return Authorised(meter, limit, lowered=limit < cost.max_output_tokens)
+
+    async def _hold(self, request: HoldRequest) -> Hold:
+        try:
+            return await self._billing.hold(request)
+        except (BillingUnavailableError, asyncio.CancelledError):
+            # It may have been placed all the same, and must not keep the credit.
+            self._background.start(self._billing.withdraw(request), f"withdraw-{request.key}")
+            raise
 
     def _affordable_tokens(self, hold: Hold, cost: Estimate) -> int:
         """Return the output that the account could pay for when the request started."""
@@ -156,24 +181,21 @@ class Relay:
         exact_tokens = await self._gemini.count_tokens(order.model, order.body)
         prompt_tokens = min(exact_tokens, bound.prompt_tokens)
         cost = estimate(order.price, prompt_tokens, order.max_output_tokens)
-        amount_nanos = hold_nanos(self._policy, cost, None)
         for attempt, wait_seconds in enumerate((*HOLD_WAITS_SECONDS, None)):
+            request = HoldRequest(
+                key=f"hold-{order.completion_id}-{attempt}",
+                account=order.account,
+                amount_nanos=hold_nanos(self._policy, cost, None),
+                min_amount_nanos=cost.floor_nanos,
+                request_ref=order.request_id,
+            )
             try:
-                hold = await self._billing.hold(
-                    order.account,
-                    amount_nanos,
-                    min_amount_nanos=cost.floor_nanos,
-                    # A refusal is remembered under its key, so each try has its own.
-                    key=f"hold-{order.completion_id}-{attempt}",
-                    request_ref=order.request_id,
-                )
+                return cost, await self._hold(request)
             except InsufficientCreditError as again:
                 if wait_seconds is None or not again.retryable:
                     raise
-                # Spread out, or all that wait would come back together.
-                await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-            else:
-                return cost, hold
+            # Spread out, or all that wait would come back together.
+            await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         raise refused
 
     def _remember(self, account: str, hold: Hold) -> None:
@@ -185,18 +207,13 @@ class Relay:
         self._last_available[account] = hold.available_nanos
 
     async def aclose(self, timeout_seconds: float) -> None:
-        """Wait for what runs without a client, then settle the rest as it stands."""
+        """End what runs: read on for a while, then settle the rest as it stands.
+
+        The server closes the app before the requests that it cancels have noticed.
+        """
+        for completion in tuple(self._running):
+            completion.abandon()
         await self._background.finish(timeout_seconds)
-
-
-def _limited(body: GenerateContentBody, max_output_tokens: int | None) -> GenerateContentBody:
-    if max_output_tokens is None:
-        return body
-    config: dict[str, Any] = {
-        **body.get("generationConfig", {}),
-        "maxOutputTokens": max_output_tokens,
-    }
-    return {**body, "generationConfig": config}
 
 
 class WholeAnswer:

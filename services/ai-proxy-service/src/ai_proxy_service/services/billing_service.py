@@ -1,196 +1,155 @@
-"""The credits service over HTTP, or logging only where none is configured."""
+"""Billing through the credits service, or logging only where none is configured."""
 
 import asyncio
-import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
 import msgspec
-from httpx_aiohttp import AiohttpTransport
 
-from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
-from ai_proxy_service.core.interfaces import Hold, Settled, Settlement
+from ai_proxy_service.core.errors import (
+    AccountClosedError,
+    BillingUnavailableError,
+    InsufficientCreditError,
+)
+from ai_proxy_service.core.interfaces import Hold, HoldRequest, Settled, Settlement
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.money import nanos_of_usd, usd_text
+from ai_proxy_service.services.credits_api import CreditsApi, LedgerRefusalError
 from ai_proxy_service.services.outbox import Outbox, PermanentRefusalError
 from service_kit.logging import get_logger
-from service_kit.request_id import HEADER as REQUEST_ID_HEADER
-from service_kit.request_id import current_request_id
 
 _log = get_logger(__name__)
 
-CALL_SECONDS_MAX = 5.0
-CONNECT_SECONDS_MAX = 1.0
-# A hold outlives the longest answer; a crash gives its credit back after this time.
+# Longer than Gemini may be silent, and extended with every heartbeat of an answer that grows.
 HOLD_TTL_SECONDS = 900
-TRIES = 2
-PAUSE_SECONDS = 0.1
-OK, CREATED, PAYMENT_REQUIRED, CONFLICT = 200, 201, 402, 409
-BUSY_STATUSES = frozenset({CONFLICT, 429})
-SERVER_ERRORS = 500
+# How often a hold whose answer was lost is looked for, twice as long after each time.
+WITHDRAW_PAUSES_SECONDS = (0.5, 1, 2, 4, 8, 16, 32)
+_ENDED_UNCHARGED = frozenset({"released", None})
 
 
 class CreditsBillingService:
-    """Holds and charges through the credits service's API; every POST carries a key."""
+    """Holds and charges in the ledger."""
 
     enforced = True
 
-    def __init__(self, client: httpx.AsyncClient, outbox: Outbox, metrics: ProxyMetrics) -> None:
-        self._client = client
+    def __init__(self, api: CreditsApi, outbox: Outbox, metrics: ProxyMetrics) -> None:
+        self._api = api
         self._outbox = outbox
         self._metrics = metrics
 
-    async def hold(
-        self,
-        account: str,
-        amount_nanos: int,
-        *,
-        key: str,
-        request_ref: str,
-        min_amount_nanos: int | None = None,
-    ) -> Hold:
+    async def hold(self, request: HoldRequest) -> Hold:
         """See `BillingService`."""
-        body: dict[str, Any] = {
-            "user_id": account,
-            "amount": usd_text(amount_nanos),
-            "ttl_s": HOLD_TTL_SECONDS,
-            "request_ref": request_ref,
-        }
-        if min_amount_nanos is not None:
-            body["min_amount"] = usd_text(min_amount_nanos)
-        return _hold(await self._call("POST", "/api/v1/holds", body, key=key))
+        try:
+            return _hold(await self._place(request))
+        except (LedgerRefusalError, KeyError, ValueError) as error:
+            _log.error("hold_refused", error=f"{type(error).__name__}: {error}")
+            raise BillingUnavailableError from error
 
-    async def raise_hold(
-        self, hold: Hold, amount_nanos: int, progress_nanos: int, *, account: str
-    ) -> Hold:
+    async def _place(self, request: HoldRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "user_id": request.account,
+            "amount": usd_text(request.amount_nanos),
+            "ttl_s": HOLD_TTL_SECONDS,
+            "request_ref": request.request_ref,
+        }
+        if request.min_amount_nanos is not None:
+            body["min_amount"] = usd_text(request.min_amount_nanos)
+        return await self._api.call("POST", "/api/v1/holds", body, key=request.key)
+
+    async def withdraw(self, request: HoldRequest) -> None:
+        """See `BillingService`: the same key brings the lost answer, and with it the hold's id."""
+        for pause_seconds in WITHDRAW_PAUSES_SECONDS:
+            try:
+                hold = await self.hold(request)
+            except (InsufficientCreditError, AccountClosedError):
+                return
+            except BillingUnavailableError:
+                await asyncio.sleep(pause_seconds)
+            else:
+                await self.release(hold)
+                return
+        _log.warning("hold_left_to_expire", key=request.key)
+
+    async def raise_hold(self, hold: Hold, amount_nanos: int, progress_nanos: int) -> Hold:
         """See `BillingService`."""
         body = {
             "amount": usd_text(amount_nanos),
             "ttl_s": HOLD_TTL_SECONDS,
             "progress": usd_text(progress_nanos),
         }
-        return _hold(await self._call("PATCH", f"/api/v1/holds/{hold.hold_id}", body))
+        try:
+            return _hold(await self._api.call("PATCH", f"/api/v1/holds/{hold.hold_id}", body))
+        except (LedgerRefusalError, AccountClosedError, KeyError, ValueError) as error:
+            _log.warning("hold_not_raised", hold_id=hold.hold_id, error=str(error))
+            raise BillingUnavailableError from error
 
     async def settle(self, settlement: Settlement) -> Settled:
         """See `BillingService`."""
         body = bill_body(settlement)
         try:
-            answer = await self._call("POST", "/api/v1/bill", body, key=settlement.key)
-        except BillingUnavailableError:
+            # One try: what it does not tell, the outbox finds out without the client waiting.
+            answer = await self._bill(settlement.key, body, tries=1)
+            settled = Settled(nanos_of_usd(answer["amount"]), nanos_of_usd(answer["available"]))
+        except PermanentRefusalError as refusal:
+            self._metrics.settlements_failed.inc()
+            _log.critical("settlement_refused", key=settlement.key, body=body, reason=str(refusal))
+            return Settled(0, None)
+        except Exception as error:  # noqa: BLE001 - no failure whatever may lose a charge
+            if not isinstance(error, BillingUnavailableError):
+                _log.exception("settlement_failed", key=settlement.key)
             await self._keep(settlement.key, body)
             return Settled(settlement.amount_nanos, None, delivered=False)
-        except InsufficientCreditError:
-            # A capture never answers 402; without a hold there is nobody left to refuse.
-            self._metrics.settlements_failed.inc()
-            _log.exception("settlement_refused", key=settlement.key, body=body)
-            return Settled(0, None)
-        self._metrics.shortfall.inc(nanos_of_usd(answer["shortfall"]))
         _log.info(
             "charged",
             account=settlement.account,
             amount_usd=answer["amount"],
-            shortfall_usd=answer["shortfall"],
-            transaction_id=answer["transaction_id"],
+            shortfall_usd=answer.get("shortfall"),
+            transaction_id=answer.get("transaction_id"),
             usage=settlement.usage,
             **settlement.metadata,
         )
-        return Settled(nanos_of_usd(answer["amount"]), nanos_of_usd(answer["available"]))
+        return settled
 
-    async def _keep(self, key: str, body: dict[str, Any]) -> None:
-        try:
-            await self._outbox.put(key, msgspec.json.encode(body))
-        except (sqlite3.Error, OSError, ValueError):
-            # Ledger and disk are both gone: the log is the last place that can hold the charge.
-            self._metrics.settlements_failed.inc()
-            _log.critical("settlement_not_kept", key=key, body=body, exc_info=True)
-
-    async def release(self, hold: Hold) -> None:
-        """See `BillingService`."""
-        try:
-            await self._call("DELETE", f"/api/v1/holds/{hold.hold_id}", None)
-        except (BillingUnavailableError, InsufficientCreditError):
-            _log.warning("hold_left_to_expire", hold_id=hold.hold_id)
-
-    async def deliver(self, key: str, body: bytes) -> None:
+    async def deliver(self, key: str, content: bytes) -> None:
         """Send one settlement from the outbox.
 
         Raises:
             BillingUnavailableError: try again later.
             PermanentRefusalError: it will never be accepted.
         """
-        response = await self._send("POST", "/api/v1/bill", body, key)
-        if response.status_code == OK:
-            return
-        if response.status_code in BUSY_STATUSES or response.status_code >= SERVER_ERRORS:
-            raise BillingUnavailableError
-        if response.status_code in {401, 403}:
-            # The key is wrong: an operator mends that, and the charge must not be lost by then.
-            _log.error("credits_key_refused", status=response.status_code)
-            raise BillingUnavailableError
-        raise PermanentRefusalError(f"status {response.status_code}: {response.text[:500]}")
+        await self._bill(key, msgspec.json.decode(content, type=dict[str, Any]))
 
-    async def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None, *, key: str | None = None
-    ) -> Any:
-        content = None if body is None else msgspec.json.encode(body)
-        for attempt in range(TRIES):
-            if attempt:
-                await asyncio.sleep(PAUSE_SECONDS)
-            try:
-                response = await self._send(method, path, content, key)
-            except BillingUnavailableError:
-                if attempt == TRIES - 1:
-                    raise
-                continue
-            if response.status_code in {OK, CREATED, 204}:
-                return msgspec.json.decode(response.content) if response.content else None
-            if response.status_code == PAYMENT_REQUIRED:
-                raise _insufficient(response.content)
-            if response.status_code not in BUSY_STATUSES and response.status_code < SERVER_ERRORS:
-                break
-        _log.error(
-            "credits_call_failed",
-            method=method,
-            path=path,
-            status=response.status_code,
-            body=response.text[:500],
-        )
-        raise BillingUnavailableError
-
-    async def _send(
-        self, method: str, path: str, content: bytes | None, key: str | None
-    ) -> httpx.Response:
-        headers = {"content-type": "application/json"}
-        if key is not None:
-            headers["idempotency-key"] = key
-        request_id = current_request_id()
-        if request_id:
-            headers[REQUEST_ID_HEADER] = request_id
+    async def _bill(self, key: str, body: dict[str, Any], tries: int = 2) -> Mapping[str, Any]:
         try:
-            return await self._client.request(method, path, content=content, headers=headers)
-        except httpx.HTTPError as error:
-            _log.warning(
-                "credits_unreachable", method=method, path=path, error=type(error).__name__
-            )
-            raise BillingUnavailableError from error
+            answer = await self._api.call("POST", "/api/v1/bill", body, key=key, tries=tries)
+        except LedgerRefusalError as refusal:
+            gone = refusal.code in {"hold_ended", "hold_not_found"}
+            if gone and "hold_id" in body and refusal.hold_status in _ENDED_UNCHARGED:
+                # Somebody released the hold; what was used is still owed.
+                return await self._bill(key, {k: v for k, v in body.items() if k != "hold_id"})
+            raise PermanentRefusalError(str(refusal)) from refusal
+        except (InsufficientCreditError, AccountClosedError) as refusal:
+            raise PermanentRefusalError(str(refusal)) from refusal
+        self._metrics.shortfall.inc(nanos_of_usd(str(answer.get("shortfall", "0"))))
+        return answer
+
+    async def _keep(self, key: str, body: dict[str, Any]) -> None:
+        try:
+            await self._outbox.put(key, msgspec.json.encode(body))
+        except Exception:  # noqa: BLE001 - ledger and disk are gone: the log is what is left
+            self._metrics.settlements_failed.inc()
+            _log.critical("settlement_not_kept", key=key, body=body, exc_info=True)
+
+    async def release(self, hold: Hold) -> None:
+        """See `BillingService`."""
+        try:
+            await self._api.call("DELETE", f"/api/v1/holds/{hold.hold_id}")
+        except (BillingUnavailableError, LedgerRefusalError):
+            _log.warning("hold_left_to_expire", hold_id=hold.hold_id)
 
     async def aclose(self) -> None:
         """See `BillingService`."""
-        await self._client.aclose()
-
-
-def connect(base_url: str, key: str) -> httpx.AsyncClient:
-    """Open the pool of connections to the credits service."""
-    return httpx.AsyncClient(
-        base_url=base_url.rstrip("/"),
-        headers={"authorization": f"Bearer {key}"},
-        timeout=httpx.Timeout(CALL_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
-        # Under httpx's interface, aiohttp's transport costs a third of httpx's own.
-        transport=AiohttpTransport(),
-        # A proxy that the environment names for the outside world is not for the ledger.
-        trust_env=False,
-    )
+        await self._api.aclose()
 
 
 def bill_body(settlement: Settlement) -> dict[str, Any]:
@@ -216,45 +175,19 @@ def _hold(answer: Mapping[str, Any]) -> Hold:
     )
 
 
-def _insufficient(content: bytes) -> InsufficientCreditError:
-    problem = msgspec.json.decode(content)
-    available = str(problem.get("available", "0"))
-    required = str(problem.get("required", ""))
-    retryable = bool(problem.get("retryable", False))
-    advice = (
-        "Part of your credit is reserved by requests that are still running; try again when they "
-        "have ended."
-        if retryable
-        else "Please top up your account."
-    )
-    return InsufficientCreditError(
-        f"Your credit is not sufficient for this request: {required} USD needed, {available} USD "
-        f"available. {advice}",
-        available_nanos=nanos_of_usd(available),
-        retryable=retryable,
-    )
-
-
 class LoggingBillingService:
     """Enforces nothing: each charge is logged and counted, as the start-up log says."""
 
     enforced = False
 
-    async def hold(
-        self,
-        account: str,
-        amount_nanos: int,
-        *,
-        key: str,
-        request_ref: str,
-        min_amount_nanos: int | None = None,
-    ) -> Hold:
+    async def hold(self, request: HoldRequest) -> Hold:
         """Reserve nothing."""
-        return Hold("", amount_nanos, None)
+        return Hold("", request.amount_nanos, None)
 
-    async def raise_hold(
-        self, hold: Hold, amount_nanos: int, progress_nanos: int, *, account: str
-    ) -> Hold:
+    async def withdraw(self, request: HoldRequest) -> None:
+        """Nothing is reserved."""
+
+    async def raise_hold(self, hold: Hold, amount_nanos: int, progress_nanos: int) -> Hold:
         """Reserve nothing."""
         return Hold("", amount_nanos, None)
 

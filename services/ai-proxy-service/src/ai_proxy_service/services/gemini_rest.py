@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 import msgspec
@@ -18,7 +18,12 @@ from ai_proxy_service.core.gemini import (
     GenerateContentBody,
     GenerateContentResponse,
 )
-from ai_proxy_service.services.gemini_wire import decode_answer, decode_error
+from ai_proxy_service.services.gemini_wire import (
+    decode_answer,
+    decode_count,
+    decode_error,
+    decode_models,
+)
 from ai_proxy_service.services.sse import SseDecoder
 from service_kit.logging import get_logger
 from service_kit.request_id import current_request_id
@@ -74,10 +79,7 @@ class RestGeminiClient:
     async def count_tokens(self, model: str, body: GenerateContentBody) -> int:
         """See `GeminiClient`."""
         request = {"generateContentRequest": {"model": f"models/{model}", **body}}
-        answer = msgspec.json.decode(
-            await self._call("POST", f"models/{model}:countTokens", request)
-        )
-        return int(answer.get("totalTokens", 0))
+        return decode_count(await self._call("POST", f"models/{model}:countTokens", request))
 
     async def list_models(self) -> list[str]:
         """See `GeminiClient`."""
@@ -85,13 +87,8 @@ class RestGeminiClient:
         token = ""
         while True:
             path = f"models?pageSize={MODELS_PER_PAGE}" + (f"&pageToken={token}" if token else "")
-            page = msgspec.json.decode(await self._call("GET", path, None))
-            found += [
-                str(model["name"]).removeprefix("models/")
-                for model in page.get("models", ())
-                if "generateContent" in model.get("supportedGenerationMethods", ())
-            ]
-            token = page.get("nextPageToken", "")
+            names, token = decode_models(await self._call("GET", path, None))
+            found += names
             if not token:
                 return found
 
@@ -194,11 +191,13 @@ async def _as_gemini_errors() -> "AsyncIterator[None]":
     """Turn the transport's failures into ours."""
     try:
         yield
-    except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-        raise GeminiUnreachableError(_what(error), timed_out=True) from error
+    except TimeoutError as error:
+        raise _unreachable(error, timed_out=True) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise GeminiUnreachableError(_what(error)) from error
+        raise _unreachable(error) from error
 
 
-def _what(error: Any) -> str:
-    return f"{type(error).__name__}: {error}"
+def _unreachable(error: Exception, *, timed_out: bool = False) -> GeminiUnreachableError:
+    what = f"{type(error).__name__}: {error}"
+    _log.warning("gemini_unreachable", error=what)
+    return GeminiUnreachableError(what, timed_out=timed_out)

@@ -6,9 +6,10 @@ ahead, so each chunk arrives when the next one has. docs/decisions says more.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import google.generativeai as genai
@@ -17,12 +18,14 @@ from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.generativeai.client import get_default_generative_client
 from requests.adapters import HTTPAdapter
 
+from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.gemini import (
     GeminiError,
     GeminiUnreachableError,
     GenerateContentBody,
     GenerateContentResponse,
 )
+from ai_proxy_service.services.daemon_threads import DaemonThreadExecutor, NoThreadFreeError
 from ai_proxy_service.services.gemini_wire import decode_answer, decode_error
 from service_kit.logging import get_logger
 
@@ -30,6 +33,7 @@ _log = get_logger(__name__)
 T = TypeVar("T")
 
 CALL_SECONDS_MAX = 600.0
+_THREAD = threading.local()
 # Members of generationConfig that the SDK's message type has; others make it raise.
 KNOWN_CONFIG = {
     "candidateCount": "candidate_count",
@@ -51,21 +55,27 @@ class SdkGeminiClient:
             api_key=key, transport="rest", client_options={"api_endpoint": base_url.rstrip("/")}
         )
         _prepare_session(threads)
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="gemini-sdk")
+        self._executor = DaemonThreadExecutor(threads, "gemini-sdk")
 
     async def generate_completion(
         self, model: str, body: GenerateContentBody
     ) -> GenerateContentResponse:
         """See `GeminiClient`."""
+        _check(body)
         return await self._run(lambda: _to_wire(_generate(model, body, stream=False)))
 
     async def generate_completion_stream(
         self, model: str, body: GenerateContentBody
     ) -> "SdkStream":
         """See `GeminiClient`."""
-        response = await self._run(lambda: _generate(model, body, stream=True))
-        stream = SdkStream(response)
-        self._executor.submit(stream.pump)
+        _check(body)
+        stream = SdkStream(model, body)
+        self._submit(stream.pump)
+        try:
+            await stream.opened()
+        except BaseException:
+            await stream.aclose()
+            raise
         return stream
 
     async def count_tokens(self, model: str, body: GenerateContentBody) -> int:
@@ -85,16 +95,20 @@ class SdkGeminiClient:
         )
 
     async def _run(self, call: Callable[[], T]) -> T:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._executor, call)
+            return await asyncio.wrap_future(self._submit(call))
         except Exception as error:
             raise as_gemini_error(error) from error
 
+    def _submit(self, call: Callable[[], T]) -> Future[T]:
+        try:
+            return self._executor.submit(call)
+        except NoThreadFreeError as error:
+            _log.warning("gemini_sdk_threads_busy")
+            raise GeminiUnreachableError("all threads of the SDK are busy") from error
+
     async def aclose(self) -> None:
-        """See `GeminiClient`."""
-        # A call that hangs must not keep the process from ending.
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """See `GeminiClient`. Calls that hang end with the process."""
 
 
 def _prepare_session(connections: int) -> None:
@@ -113,33 +127,62 @@ def _prepare_session(connections: int) -> None:
 def _raise_as_sent(response: requests.Response, **_options: Any) -> None:
     if not response.ok:
         raise decode_error(response.status_code, response.content)
+    # For the stream that this thread reads, which may have to be broken off from outside.
+    _THREAD.response = response
 
 
 class SdkStream:
     """Brings the chunks of a blocking iterator from its thread to the event loop."""
 
-    def __init__(self, response: Any) -> None:
-        self._response = response
+    def __init__(self, model: str, body: GenerateContentBody) -> None:
+        self._model = model
+        self._body = body
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[GenerateContentResponse | GeminiError | None] = asyncio.Queue()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._http: requests.Response | None = None
         self._stopped = threading.Event()
         self._ended = False
 
+    async def opened(self) -> None:
+        """Return once Gemini has accepted the request.
+
+        Raises:
+            GeminiError: it refused, failed or could not be reached.
+        """
+        await self._opened
+
     def pump(self) -> None:
-        """Read the iterator to its end; runs in a thread."""
+        """Make the call and read its answer to the end; runs in a thread."""
         last: GeminiError | None = None
         try:
-            for chunk in self._response:
+            response = _generate(self._model, self._body, stream=True)
+            self._http = _THREAD.response
+            self._tell(self._accept, None)
+            for chunk in response:
                 if self._stopped.is_set():
                     return
-                self._deliver(_to_wire(chunk))
+                self._tell(self._arrived.put_nowait, _to_wire(chunk))
         except Exception as error:  # noqa: BLE001 - any failure must reach the waiting side
             last = as_gemini_error(error)
-        self._deliver(last)
+        self._tell(self._finish, last)
 
-    def _deliver(self, item: GenerateContentResponse | GeminiError | None) -> None:
+    def _accept(self, failure: GeminiError | None) -> None:
+        """Tell who waits for the opening, if somebody still does."""
+        if self._opened.done():
+            return
+        if failure is None:
+            self._opened.set_result(None)
+        else:
+            self._opened.set_exception(failure)
+
+    def _finish(self, last: GeminiError | None) -> None:
+        self._accept(last)
+        self._arrived.put_nowait(last)
+
+    def _tell(self, function: Callable[[T], object], value: T) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
+            self._loop.call_soon_threadsafe(function, value)
 
     async def receive(self) -> list[GenerateContentResponse]:
         """See `GeminiStream`."""
@@ -154,8 +197,21 @@ class SdkStream:
         return []
 
     async def aclose(self) -> None:
-        """See `GeminiStream`: the thread stops at its next chunk."""
+        """See `GeminiStream`: breaks the connection off, which ends the thread's waiting."""
         self._stopped.set()
+        if self._http is not None and not self._ended:
+            with contextlib.suppress(OSError, ValueError):
+                self._http.raw.shutdown()
+
+
+def _check(body: GenerateContentBody) -> None:
+    """Refuse what the SDK would leave out although the answer depends on it."""
+    if "responseJsonSchema" in body.get("generationConfig", {}):
+        raise InvalidRequestError(
+            "A JSON schema is not supported here: the gateway uses Google's SDK.",
+            code="unsupported_parameter",
+            field="response_format",
+        )
 
 
 def _model(model: str, body: GenerateContentBody) -> genai.GenerativeModel:

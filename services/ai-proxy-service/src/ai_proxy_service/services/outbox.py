@@ -23,11 +23,15 @@ _log = get_logger(__name__)
 BATCH = 100
 RETRY_SECONDS_MIN = 0.5
 RETRY_SECONDS_MAX = 30.0
+# After so many failures in a row it is the ledger that is away, not one settlement.
+FAILURES_IN_A_ROW_MAX = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settlements (
     key TEXT PRIMARY KEY,
     body BLOB NOT NULL,
     created_at REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_at REAL NOT NULL,
     refused TEXT
 ) STRICT
 """
@@ -55,7 +59,12 @@ class Outbox:
 
     @classmethod
     async def open(cls, path: Path, *, waiting: Gauge, failed: Counter) -> Self:
-        """Open or make the file; what an earlier process left in it is delivered first."""
+        """Open or make the file; what an earlier process left in it is delivered first.
+
+        Raises:
+            OSError: the folder can't be made.
+            sqlite3.Error: the file can't be opened or written.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         database = await aiosqlite.connect(path, isolation_level=None, timeout=10)
         await database.execute("PRAGMA journal_mode=WAL")
@@ -63,16 +72,17 @@ class Outbox:
         await database.execute("PRAGMA synchronous=FULL")
         await database.execute(_SCHEMA)
         outbox = cls(database, waiting, failed)
-        if await outbox.count():
-            outbox._filled.set()
+        await outbox.count()
+        outbox._filled.set()
         return outbox
 
     async def put(self, key: str, body: bytes) -> None:
         """Keep a settlement; returns once it is on disk."""
+        now = time.time()
         await self._database.execute(
-            "INSERT INTO settlements (key, body, created_at) VALUES (?, ?, ?) "
+            "INSERT INTO settlements (key, body, created_at, next_at) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (key) DO NOTHING",
-            (key, body, time.time()),
+            (key, body, now, now + RETRY_SECONDS_MIN),
         )
         await self.count()
         _log.warning("settlement_kept_for_later", key=key)
@@ -80,10 +90,7 @@ class Outbox:
 
     async def count(self) -> int:
         """Return how many settlements wait."""
-        query = "SELECT count(*) FROM settlements WHERE refused IS NULL"
-        async with self._database.execute(query) as cursor:
-            row = await cursor.fetchone()
-        waiting = int(row[0]) if row else 0
+        waiting = int(await self._scalar("SELECT count(*) FROM settlements WHERE refused IS NULL"))
         self._waiting.set(waiting)
         if waiting:
             self.emptied.clear()
@@ -91,41 +98,63 @@ class Outbox:
             self.emptied.set()
         return waiting
 
+    async def _scalar(self, query: str) -> float:
+        async with self._database.execute(query) as cursor:
+            row = await cursor.fetchone()
+        return 0 if row is None or row[0] is None else float(row[0])
+
     async def deliver_all(self, deliver: Deliver) -> None:
         """Deliver what waits, now and whenever more comes; runs until it is cancelled."""
-        pause_seconds = RETRY_SECONDS_MIN
         while True:
-            # Looked at now and then besides: another process may have left something here.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._filled.wait(), RETRY_SECONDS_MAX)
-            self._filled.clear()
             try:
-                while await self._deliver_batch(deliver):
-                    pass
-                pause_seconds = RETRY_SECONDS_MIN
-            except Exception as error:  # noqa: BLE001 - a charge must not be stuck for any reason
-                if not isinstance(error, BillingUnavailableError):
-                    _log.error("outbox_failed", error=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, RETRY_SECONDS_MAX)
-                self._filled.set()
+                await self._deliver_due(deliver)
+                pause_seconds = await self._pause_seconds()
+            except Exception:  # noqa: BLE001 - a disk that is full for a moment must not end it
+                _log.exception("outbox_failed")
+                pause_seconds = RETRY_SECONDS_MAX
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._filled.wait(), pause_seconds)
+            self._filled.clear()
 
-    async def _deliver_batch(self, deliver: Deliver) -> bool:
+    async def _pause_seconds(self) -> float:
+        """Return how long nothing is due; at most a while, as other processes fill it too."""
+        next_at = await self._scalar("SELECT min(next_at) FROM settlements WHERE refused IS NULL")
+        wait_seconds = next_at - time.time() if next_at else RETRY_SECONDS_MAX
+        return min(max(wait_seconds, RETRY_SECONDS_MIN / 10), RETRY_SECONDS_MAX)
+
+    async def _deliver_due(self, deliver: Deliver) -> None:
         query = (
-            "SELECT key, body FROM settlements WHERE refused IS NULL ORDER BY created_at LIMIT ?"
+            "SELECT key, body, attempts FROM settlements WHERE refused IS NULL AND next_at <= ? "
+            "ORDER BY next_at LIMIT ?"
         )
-        async with self._database.execute(query, (BATCH,)) as cursor:
+        async with self._database.execute(query, (time.time(), BATCH)) as cursor:
             rows = list(await cursor.fetchall())
-        for key, body in rows:
+        failures = 0
+        for key, body, attempts in rows:
             try:
                 await deliver(key, body)
             except PermanentRefusalError as refusal:
                 await self._set_aside(key, str(refusal))
+            except Exception as error:  # noqa: BLE001 - one that fails must not stop the others
+                await self._put_off(key, attempts + 1, error)
+                failures += 1
+                if failures == FAILURES_IN_A_ROW_MAX:
+                    break
             else:
+                failures = 0
                 await self._database.execute("DELETE FROM settlements WHERE key = ?", (key,))
                 _log.info("settlement_delivered_late", key=key)
-        await self.count()
-        return bool(rows)
+        if rows:
+            await self.count()
+
+    async def _put_off(self, key: str, attempts: int, error: Exception) -> None:
+        pause_seconds = min(RETRY_SECONDS_MIN * 2**attempts, RETRY_SECONDS_MAX)
+        await self._database.execute(
+            "UPDATE settlements SET attempts = ?, next_at = ? WHERE key = ?",
+            (attempts, time.time() + pause_seconds, key),
+        )
+        if not isinstance(error, BillingUnavailableError):
+            _log.error("settlement_failed", key=key, error=f"{type(error).__name__}: {error}")
 
     async def _set_aside(self, key: str, reason: str) -> None:
         """Keep what was refused for good where an operator finds it."""

@@ -5,12 +5,16 @@ mid-stream as a bare JSON object between the events. Only LF and CRLF end a line
 contain other characters that Unicode calls line ends.
 """
 
+# An error object is some twenty lines long.
+STRAY_LINES_MAX = 1000
+_FIELDS = (b":", b"event:", b"id:", b"retry:")
+
 
 class SseDecoder:
     """Collects bytes and returns the data of each finished event.
 
     Attributes:
-        stray: lines outside any event, such as an error object, joined.
+        stray: lines outside any event, such as an error object, joined; only so many are kept.
     """
 
     def __init__(self) -> None:
@@ -50,6 +54,6 @@ class SseDecoder:
                 if self._data:
                     events.append(b"\n".join(self._data))
                     self._data = []
-            elif not line.startswith((b":", b"event:", b"id:", b"retry:")):
+            elif len(self._stray) < STRAY_LINES_MAX and not line.startswith(_FIELDS):
                 self._stray.append(line)
         return events

@@ -13,8 +13,8 @@ from ai_proxy_service.core.errors import InvalidRequestError, UpstreamError
 from ai_proxy_service.core.gemini import GeminiError
 from service_kit.errors import ServiceError
 
-_RETRY_IN = re.compile(r"retry in ([0-9.]+)s", re.IGNORECASE)
-_DURATION = re.compile(r"([0-9.]+)s")
+_RETRY_IN = re.compile(r"retry in (\d+(?:\.\d+)?)s", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 _TOO_LONG = re.compile(r"token count.*exceeds the maximum", re.IGNORECASE | re.DOTALL)
 _TOO_LONG_LIMIT = re.compile(r"maximum number of tokens allowed \(?(\d+)\)?", re.IGNORECASE)
 # OpenAI's SDKs ignore or distrust a longer wait than this.

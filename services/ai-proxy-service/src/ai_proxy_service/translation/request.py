@@ -7,15 +7,13 @@ import msgspec
 
 from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.gemini import GenerateContentBody
+from ai_proxy_service.core.order import SMALL_LIMIT_TOKENS
 from ai_proxy_service.translation.openai_types import ChatRequest, ContentPart, Message
 from ai_proxy_service.translation.thinking import EFFORTS, thinking_traits
 from service_kit.body import decode_body
 
 STOPS_MAX = 4
 SEED_BITS = 31
-# Thinking counts against the output limit: with less than this a model that thinks as it
-# likes may spend all of it before the first word.
-SMALL_LIMIT_TOKENS = 1024
 INSTRUCTING_ROLES = frozenset({"system", "developer"})
 SPEAKING_ROLES = {"user": "user", "assistant": "model", "model": "model"}
 
@@ -188,6 +186,11 @@ def _generation_config(chat: ChatRequest, model: str, limit: int | None) -> dict
     if thinking is not None:
         config["thinkingConfig"] = thinking
     return config
+
+
+def least_thinking(chat: ChatRequest, model: str) -> dict[str, Any] | None:
+    """Return the setting of least thinking; None if the client chose one, or there is none."""
+    return thinking_traits(model).config("none") if chat.reasoning_effort is None else None
 
 
 def _stops(stop: str | list[str] | None) -> list[str]:

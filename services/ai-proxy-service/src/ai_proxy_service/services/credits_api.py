@@ -1,0 +1,163 @@
+"""The credits service's HTTP API as the proxy uses it: one call, one answer or one error.
+
+What its problem documents mean is decided here, by their `code`, never by the status alone:
+an ingress in front of the service has statuses of its own.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import msgspec
+from httpx_aiohttp import AiohttpTransport
+
+from ai_proxy_service.core.errors import (
+    AccountClosedError,
+    BillingUnavailableError,
+    InsufficientCreditError,
+)
+from ai_proxy_service.core.money import nanos_of_usd
+from service_kit.logging import get_logger
+from service_kit.request_id import HEADER as REQUEST_ID_HEADER
+from service_kit.request_id import current_request_id
+
+_log = get_logger(__name__)
+
+CALL_SECONDS_MAX = 5.0
+CONNECT_SECONDS_MAX = 1.0
+RETRY_PAUSE_SECONDS = 0.1
+_PROBLEM = "application/problem+json"
+
+
+class LedgerRefusalError(Exception):
+    """The ledger refused for a reason that asking again will not change.
+
+    Attributes:
+        code: the problem's code.
+        hold_status: how the hold ended, if that is the reason.
+    """
+
+    def __init__(self, status: int, code: str, detail: str, hold_status: str | None) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.code = code
+        self.hold_status = hold_status
+
+
+class CreditsApi:
+    """Calls the credits service; every change carries an idempotency key or may be repeated."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | bytes | None = None,
+        *,
+        key: str | None = None,
+        tries: int = 2,
+    ) -> dict[str, Any]:
+        """Make a call, again if its answer was lost, and return the decoded answer.
+
+        Raises:
+            InsufficientCreditError: 402.
+            LedgerRefusalError: refused for good.
+            BillingUnavailableError: anything that is not certain.
+        """
+        content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        while True:
+            tries -= 1
+            try:
+                return self._read(await self._send(method, path, content, key), path)
+            except BillingUnavailableError:
+                if not tries:
+                    raise
+            await asyncio.sleep(RETRY_PAUSE_SECONDS)
+
+    async def _send(
+        self, method: str, path: str, content: bytes | None, key: str | None
+    ) -> httpx.Response:
+        headers = {"content-type": "application/json"}
+        if key is not None:
+            headers["idempotency-key"] = key
+        request_id = current_request_id()
+        if request_id:
+            headers[REQUEST_ID_HEADER] = request_id
+        try:
+            return await self._client.request(method, path, content=content, headers=headers)
+        except (httpx.HTTPError, RuntimeError) as error:
+            # RuntimeError is what a client says that the end of the process has closed.
+            _log.warning(
+                "credits_unreachable", method=method, path=path, error=type(error).__name__
+            )
+            raise BillingUnavailableError from error
+
+    def _read(self, response: httpx.Response, path: str) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = msgspec.json.decode(response.content, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            answer = {}
+        if response.is_success and answer:
+            return answer
+        if response.headers.get("content-type", "").startswith(_PROBLEM):
+            self._raise_refusal(response.status_code, answer)
+        _log.error(
+            "credits_call_failed",
+            path=path,
+            status=response.status_code,
+            code=answer.get("code"),
+            body=response.text[:500],
+        )
+        raise BillingUnavailableError
+
+    @staticmethod
+    def _raise_refusal(status: int, problem: Mapping[str, Any]) -> None:
+        """Raise what a problem means; return if only asking again can tell."""
+        code = str(problem.get("code"))
+        if code == "insufficient_credit":
+            raise _insufficient(problem)
+        if code in {"account_frozen", "account_closed"}:
+            raise AccountClosedError(code)
+        if code in {"hold_ended", "hold_not_found", "idempotency_key_reused"} or (
+            status == HTTPStatus.UNPROCESSABLE_ENTITY
+        ):
+            detail = str(problem.get("detail", ""))
+            raise LedgerRefusalError(status, code, detail, problem.get("hold_status"))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+
+def connect(base_url: str, key: str) -> httpx.AsyncClient:
+    """Open the pool of connections to the credits service."""
+    return httpx.AsyncClient(
+        base_url=base_url.rstrip("/"),
+        headers={"authorization": f"Bearer {key}"},
+        timeout=httpx.Timeout(CALL_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
+        # Under httpx's interface, aiohttp's transport costs a third of httpx's own.
+        transport=AiohttpTransport(),
+        # A proxy that the environment names for the outside world is not for the ledger.
+        trust_env=False,
+    )
+
+
+def _insufficient(problem: Mapping[str, Any]) -> InsufficientCreditError:
+    available = str(problem.get("available", "0"))
+    required = str(problem.get("required", ""))
+    retryable = bool(problem.get("retryable", False))
+    advice = (
+        "Part of your credit is reserved by requests that are still running; try again when they "
+        "have ended."
+        if retryable
+        else "Please top up your account."
+    )
+    return InsufficientCreditError(
+        f"Your credit is not sufficient for this request: {required} USD needed, {available} USD "
+        f"available. {advice}",
+        available_nanos=nanos_of_usd(available),
+        retryable=retryable,
+    )
