@@ -187,3 +187,11 @@ def test_an_accepted_key_can_be_left_out_of_the_count(start_app: StartApp) -> No
 
     assert known == [200] * 5
     assert unknown == [401, 401, 429]
+
+
+def test_without_keys_everybody_is_a_known_caller(start_app: StartApp) -> None:
+    client = start_app(rate_limit_per_minute=2, limit_known_callers=False, auth_enabled=False)
+
+    statuses = [client.get("/v1/items/1").status_code for _ in range(5)]
+
+    assert statuses == [200] * 5

@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-import yaml  # type: ignore[import-untyped]  # it has no types
+import yaml
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 

@@ -13,7 +13,12 @@ from fastapi import FastAPI
 from ai_proxy_service.api.errors import OpenAIErrorForm
 from ai_proxy_service.api.gateway import Gateway
 from ai_proxy_service.api.models import ModelList
-from ai_proxy_service.api.routes import COMPLETION_PATHS, add_routes, openapi_document
+from ai_proxy_service.api.routes import (
+    COMPLETION_PATHS,
+    OWN_HEADERS,
+    add_routes,
+    openapi_document,
+)
 from ai_proxy_service.core.interfaces import BillingService, GeminiClient
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.models import parse_aliases
@@ -73,6 +78,7 @@ def create_app(
             authenticate=authentication(settings),
             rate_rules=rate_rules(settings, COMPLETION_PATHS),
             key_headers=KEY_HEADERS,
+            exposed_headers=OWN_HEADERS,
         ),
         redirect_slashes=False,
         redoc_url=None,

@@ -14,6 +14,8 @@ import msgspec
 import structlog
 
 LogFormat = Literal["json", "console"]
+# They write lines for each call, which our own lines repeat with more to say.
+CHATTY_LOGGERS = ("httpx", "alembic")
 
 # Last line of defence; nothing should log a key in the first place.
 # Ours begin with sk-, Google's API keys with AIza.
@@ -105,8 +107,8 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
     logging.captureWarnings(capture=True)
     # The access line is ours: uvicorn's has no request id of its own and shows query strings.
     logging.getLogger("uvicorn.access").disabled = True
-    # A line for each call, which our own lines repeat with more to say.
-    logging.getLogger("httpx").setLevel(max(root.level, logging.WARNING))
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -33,6 +33,7 @@ def middleware_stack(
     rate_rules: tuple[RateRule, ...],
     key_headers: tuple[bytes, ...] = (),
     limit_known_callers: bool = True,
+    exposed_headers: tuple[str, ...] = (),
 ) -> list[Middleware]:
     """Return request id, metrics, CORS, error net, body limit, per-IP limit and auth.
 
@@ -44,19 +45,22 @@ def middleware_stack(
         rate_rules: limits per address. They count before authentication, so that guessing
             keys is limited as well.
         key_headers: further headers that may carry the key.
-        limit_known_callers: whether the limits count requests with an accepted key as well.
+        limit_known_callers: whether the limits count requests with an accepted key as well;
+            if not, and no key is needed, everybody is known.
+        exposed_headers: further headers of answers that a browser's program may read.
     """
     stack = [
         Middleware(RequestIdMiddleware),
         Middleware(HttpMetricsMiddleware, metrics=http_metrics),
     ]
     if settings.cors_allowed_origins:
-        stack.append(_cors(settings))
+        stack.append(_cors(settings, exposed_headers))
     stack += [
         Middleware(UnhandledErrorMiddleware, form=form),
         Middleware(BodyLimitMiddleware, limit_bytes=settings.max_body_bytes, form=form),
     ]
-    if settings.rate_limit_enabled:
+    somebody_is_limited = limit_known_callers or authenticate is not None
+    if settings.rate_limit_enabled and somebody_is_limited:
         limiter = IpRateLimiter(
             rate_rules,
             storage_uri=settings.rate_limit_storage_uri.get_secret_value(),
@@ -80,7 +84,7 @@ def middleware_stack(
     return stack
 
 
-def _cors(settings: CommonSettings) -> Middleware:
+def _cors(settings: CommonSettings, exposed_headers: tuple[str, ...]) -> Middleware:
     # "reflect" admits whatever a browser client asks to send, such as OpenAI's x-stainless-*.
     reflect = settings.cors_allowed_headers == ("reflect",)
     return Middleware(
@@ -88,6 +92,6 @@ def _cors(settings: CommonSettings) -> Middleware:
         allow_origins=list(settings.cors_allowed_origins),
         allow_methods=["GET", "POST"],
         allow_headers=["*"] if reflect else list(settings.cors_allowed_headers),
-        expose_headers=list(EXPOSED_HEADERS),
+        expose_headers=[*EXPOSED_HEADERS, *exposed_headers],
         max_age=600,
     )

@@ -11,6 +11,13 @@ from ai_proxy_service.api.operations import operations_router
 from ai_proxy_service.core.metrics import ProxyMetrics
 
 SURFACES = (chat.router, models.router)
+# Headers of ours that tell what OpenAI's answers have no place for.
+OWN_HEADERS = (
+    "x-credits-charged",
+    "x-credits-available",
+    "x-credits-max-output-tokens",
+    "x-proxy-ignored-params",
+)
 COMPLETION_PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
 
 
