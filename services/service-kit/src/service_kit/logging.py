@@ -7,7 +7,7 @@ a log collector meets a single form.
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import msgspec
@@ -28,24 +28,8 @@ def mask_secrets(text: str) -> str:
     return _SECRET.sub(_MASK, text)
 
 
-def _masked(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {mask_secrets(str(name)): _masked(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_masked(inner) for inner in value]
-    return mask_secrets(str(value))
-
-
-def _mask_event(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    return {name: _masked(value) for name, value in event.items()}
-
-
 def _to_json(value: Any, **_options: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(value, enc_hook=str).decode()
 
 
 def configure_logging(*, service: str, level: str, log_format: LogFormat) -> None:
@@ -79,6 +63,11 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
             colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     )
+
+    def masked(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        # The line as a whole, so that nothing slips past, however deep it stands.
+        return mask_secrets(str(renderer(logger, method, event)))
+
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -93,12 +82,7 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            # Masked last, so that nothing that any processor or library adds slips past.
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _mask_event,
-                renderer,
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, masked],
         )
     )
     root = logging.getLogger()
