@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from credits.drivers import WriterDriver
 from credits_service.ledger.batch import Command
@@ -30,17 +30,17 @@ def test_the_charge_is_booked_once(
     key: IdempotencyKey | None,
 ) -> None:
     """With a key or without: the writer finds out by itself whether it was booked."""
-    commit = AsyncConnection.commit
+    commit = Connection.commit
     failures = iter([True])
 
-    async def commit_and_lose_the_answer(connection: AsyncConnection) -> None:
+    def commit_and_lose_the_answer(connection: Connection) -> None:
         fails = next(failures, False)
         if committed or not fails:
-            await commit(connection)
+            commit(connection)
         if fails:
             raise ConnectionResetError
 
-    monkeypatch.setattr(AsyncConnection, "commit", commit_and_lose_the_answer)
+    monkeypatch.setattr(Connection, "commit", commit_and_lose_the_answer)
     (result,) = driver.run([Command(Charge("ann", 30), "tester", "req", key)])
     assert result.status == 200
     (refused, paid) = driver.run(

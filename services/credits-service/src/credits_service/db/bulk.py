@@ -9,9 +9,19 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import ARRAY, Column, ColumnElement, Table, Text, any_, bindparam, func, select
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 Row = Sequence[Any]
 
@@ -37,8 +47,8 @@ def columns_of(table: Table, names: Iterable[str]) -> list[Column[Any]]:
     return [table.c[name] for name in names]
 
 
-async def insert_rows(
-    connection: AsyncConnection, table: Table, names: tuple[str, ...], rows: list[Row]
+def insert_rows(
+    connection: Connection, table: Table, names: tuple[str, ...], rows: list[Row]
 ) -> None:
     """Insert rows, whose values are in the order of the names."""
     if not rows:
@@ -51,22 +61,22 @@ async def insert_rows(
             if any(value is not None for value in values)
         }
         statement = _insert(table, tuple(columns), "postgresql")
-        await connection.exec_driver_sql(statement, tuple(columns.values()))
+        connection.exec_driver_sql(statement, tuple(columns.values()))
     else:
-        await connection.exec_driver_sql(_insert(table, names, "sqlite"), list(map(tuple, rows)))
+        connection.exec_driver_sql(_insert(table, names, "sqlite"), list(map(tuple, rows)))
 
 
-async def update_rows(
-    connection: AsyncConnection, table: Table, names: tuple[str, ...], rows: list[Row]
+def update_rows(
+    connection: Connection, table: Table, names: tuple[str, ...], rows: list[Row]
 ) -> None:
     """Overwrite rows by their primary key, which is the first of the names."""
     if not rows:
         return
     statement = _update(table, names, connection.dialect.name)
     if connection.dialect.name == "postgresql":
-        await connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
+        connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
     else:
-        await connection.exec_driver_sql(statement, list(map(tuple, rows)))
+        connection.exec_driver_sql(statement, list(map(tuple, rows)))
 
 
 # Names in the statements below come from the tables' own definitions, never from a request.

@@ -3,8 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Executable, Select, bindparam, cast, func, select, union
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Executable,
+    Select,
+    bindparam,
+    cast,
+    func,
+    select,
+    union,
+)
 
 from credits_service.db import rows
 from credits_service.db.bulk import columns_of, member_of, members
@@ -82,57 +91,53 @@ class Loader:
         self._clock = clock
         self._statements = statements(dialect)
 
-    async def load(self, connection: AsyncConnection, commands: Sequence[Command]) -> Loaded:
+    def load(self, connection: Connection, commands: Sequence[Command]) -> Loaded:
         """Lock the accounts, then read all else: a duplicate waits here for the first one."""
         named = {
             command.operation.hold_id
             for command in commands
             if isinstance(command.operation, AmendHold | ReleaseHold)
         }
-        owners = await self._owners(connection, named)
+        owners = self._owners(connection, named)
         users = {
             command.operation.user_id
             for command in commands
             if not isinstance(command.operation, AmendHold | ReleaseHold)
         } | set(owners.values())
-        states = await self._lock_accounts(connection, users)
-        now = await self.now(connection)
-        await self._add_lots_and_holds(connection, states, named, commands, now)
+        states = self._lock_accounts(connection, users)
+        now = self.now(connection)
+        self._add_lots_and_holds(connection, states, named, commands, now)
         return Loaded(
             now_micros=now,
             states=states,
             hold_owners=owners,
-            remembered=await self._remembered(connection, commands),
-            used_references=await self._used_references(connection, commands),
+            remembered=self._remembered(connection, commands),
+            used_references=self._used_references(connection, commands),
         )
 
-    async def now(self, connection: AsyncConnection) -> int:
+    def now(self, connection: Connection) -> int:
         """Return the moment, by the database's clock: servers' clocks differ."""
         if self._clock is not None:
             return self._clock()
-        return int(await connection.scalar(self._statements.now))
+        return int(connection.scalar(self._statements.now))
 
     def _members(self, values: set[str]) -> Any:
         return members(values, self._dialect)
 
-    async def _owners(self, connection: AsyncConnection, named: set[str]) -> dict[str, str]:
+    def _owners(self, connection: Connection, named: set[str]) -> dict[str, str]:
         if not named:
             return {}
-        found = await connection.execute(
-            self._statements.hold_owners, {"holds": self._members(named)}
-        )
+        found = connection.execute(self._statements.hold_owners, {"holds": self._members(named)})
         return {row[0]: row[1] for row in found}
 
-    async def _lock_accounts(
-        self, connection: AsyncConnection, users: set[str]
-    ) -> dict[str, AccountState]:
-        found = await connection.execute(self._statements.accounts, {"users": self._members(users)})
+    def _lock_accounts(self, connection: Connection, users: set[str]) -> dict[str, AccountState]:
+        found = connection.execute(self._statements.accounts, {"users": self._members(users)})
         accounts_found = map(rows.account_from, found)
         return {account.user_id: AccountState(account) for account in accounts_found}
 
-    async def _add_lots_and_holds(
+    def _add_lots_and_holds(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         states: dict[str, AccountState],
         named: set[str],
         commands: Sequence[Command],
@@ -146,23 +151,23 @@ class Loader:
             if isinstance(command.operation, Charge) and command.operation.hold_id is not None
         }
         users = self._members(set(states))
-        for row in await connection.execute(self._statements.lots, {"users": users}):
+        for row in connection.execute(self._statements.lots, {"users": users}):
             lot = rows.lot_from(row)
             states[lot.user_id].lots[lot.id] = lot
         wanted = {"users": users, "holds": self._members(named | captured), "now": now}
-        for row in await connection.execute(self._statements.holds, wanted):
+        for row in connection.execute(self._statements.holds, wanted):
             hold = rows.hold_from(row)
             # A capture may name a hold of an account that it is not about.
             if hold.user_id in states:
                 states[hold.user_id].holds[hold.id] = hold
 
-    async def _remembered(
-        self, connection: AsyncConnection, commands: Sequence[Command]
+    def _remembered(
+        self, connection: Connection, commands: Sequence[Command]
     ) -> dict[IdempotencyKey, Remembered]:
         keys = {command.key for command in commands if command.key is not None}
         if not keys:
             return {}
-        found = await connection.execute(
+        found = connection.execute(
             self._statements.keys,
             {
                 "scopes": self._members({key.scope for key in keys}),
@@ -171,8 +176,8 @@ class Loader:
         )
         return {IdempotencyKey(row[0], row[1]): Remembered(*row[2:]) for row in found}
 
-    async def _used_references(
-        self, connection: AsyncConnection, commands: Sequence[Command]
+    def _used_references(
+        self, connection: Connection, commands: Sequence[Command]
     ) -> frozenset[str]:
         wanted = {
             command.operation.reference
@@ -181,7 +186,7 @@ class Loader:
         }
         if not wanted:
             return frozenset()
-        found = await connection.execute(
+        found = connection.execute(
             self._statements.references, {"references": self._members(wanted)}
         )
         return frozenset(row[0] for row in found)

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Table
 
 from credits_service.db import rows
 from credits_service.db.bulk import Row, insert_rows, update_rows
@@ -23,10 +22,10 @@ from credits_service.ledger.state import AccountState
 _Pick = Callable[[AccountState], Mapping[str, msgspec.Struct]]
 
 
-async def save(connection: AsyncConnection, loaded: Loaded, outcome: Outcome) -> None:
+def save(connection: Connection, loaded: Loaded, outcome: Outcome) -> None:
     """Write the difference between what was loaded and what came out."""
     before, after = loaded.states, outcome.states
-    await _write_changes(
+    _write_changes(
         connection,
         accounts,
         (rows.ACCOUNT, rows.ACCOUNT_CHANGES),
@@ -37,22 +36,22 @@ async def save(connection: AsyncConnection, loaded: Loaded, outcome: Outcome) ->
         (lots, (rows.LOT, rows.LOT_CHANGES), _lots_of),
         (holds, (rows.HOLD, rows.HOLD_CHANGES), _holds_of),
     ):
-        await _write_changes(connection, table, names, _all(before, pick), _all(after, pick))
+        _write_changes(connection, table, names, _all(before, pick), _all(after, pick))
     journal = outcome.journal
-    await insert_rows(
+    insert_rows(
         connection,
         transactions,
         rows.TRANSACTION,
         [rows.transaction_row(transaction) for transaction in journal.transactions],
     )
-    await insert_rows(
+    insert_rows(
         connection,
         entries,
         rows.ENTRY,
         [msgspec.structs.astuple(entry) for entry in journal.entries],
     )
     # Sorted, so that processes that meet the same keys take them in one order.
-    await insert_rows(
+    insert_rows(
         connection,
         idempotency_keys,
         rows.IDEMPOTENCY_KEY,
@@ -75,8 +74,8 @@ def _all(states: Mapping[str, AccountState], pick: _Pick) -> dict[str, msgspec.S
     return {key: value for state in states.values() for key, value in pick(state).items()}
 
 
-async def _write_changes(
-    connection: AsyncConnection,
+def _write_changes(
+    connection: Connection,
     table: Table,
     names: tuple[tuple[str, ...], tuple[str, ...]],
     before: Mapping[str, Any],
@@ -92,5 +91,5 @@ async def _write_changes(
             new.append(rows.to_row(value, all_names))
         elif old != value:
             changed.append(rows.to_row(value, changing_names))
-    await insert_rows(connection, table, all_names, new)
-    await update_rows(connection, table, changing_names, changed)
+    insert_rows(connection, table, all_names, new)
+    update_rows(connection, table, changing_names, changed)

@@ -4,8 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from credits_service.core.errors import LedgerUnavailableError
 from credits_service.core.ids import new_id
@@ -71,19 +70,22 @@ class LedgerStore:
         before_commit: Callable[[Outcome], None],
     ) -> list[Result]:
         """Run the batch once, unless an earlier commit that went unanswered has happened."""
-        async with self._database.writer.connect() as connection:
-            loaded = await self._loader.load(connection, commands)
+
+        def work(connection: Connection) -> list[Result]:
+            loaded = self._loader.load(connection, commands)
             # The accounts are locked now, so that commit is done or never will be.
-            if unanswered is not None and await _is_booked(connection, unanswered):
+            if unanswered is not None and _is_booked(connection, unanswered):
                 return unanswered.results
             outcome = apply_batch(loaded, commands, new_id=self._make_id, render=self._render)
-            await save(connection, loaded, outcome)
+            save(connection, loaded, outcome)
             before_commit(outcome)
-            await connection.commit()
+            connection.commit()
             return outcome.results
 
+        return await self._database.write(work)
 
-async def _is_booked(connection: AsyncConnection, outcome: Outcome) -> bool:
+
+def _is_booked(connection: Connection, outcome: Outcome) -> bool:
     mark = outcome.journal.transactions[0].id
-    found = await connection.scalar(select(transactions.c.id).where(transactions.c.id == mark))
+    found = connection.scalar(select(transactions.c.id).where(transactions.c.id == mark))
     return found is not None
