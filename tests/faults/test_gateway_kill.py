@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+from openai import Stream
+from openai.types.chat import ChatCompletionChunk
 
 from support.processes import ServiceProcess
 from support.stack import (
@@ -67,6 +70,21 @@ def ask(stack: Stack, account: str, number: int, order: str = "") -> Served:
             return Served(status=error.status_code)
 
 
+@contextmanager
+def streaming(stack: Stack, account: str, gate: str) -> Iterator[Stream[ChatCompletionChunk]]:
+    """Open a stream of nine tokens that the gate holds back."""
+    with openai.OpenAI(
+        api_key=CLIENT_KEY, base_url=f"{stack.proxy.url}/v1", max_retries=0, timeout=60
+    ) as client:
+        yield client.chat.completions.create(
+            model=MODEL,
+            messages=say(f"[[sim tokens=9 thoughts=0 gate={gate}]]"),
+            user=account,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+
+
 def restart_ledger(stack: Stack) -> ServiceProcess:
     """Start the credits service again where the proxy knows it to be."""
     port = str(urlsplit(stack.ledger.url).port)
@@ -123,16 +141,7 @@ def test_a_killed_proxy_delivers_what_it_had_kept_when_it_is_back(stack: Stack) 
     account = stack.account("1")
     gate = f"kept-{account}"
     stack.release(gate, 3)
-    with openai.OpenAI(
-        api_key=CLIENT_KEY, base_url=f"{stack.proxy.url}/v1", max_retries=0, timeout=60
-    ) as client:
-        stream = client.chat.completions.create(
-            model=MODEL,
-            messages=say(f"[[sim tokens=9 thoughts=0 gate={gate}]]"),
-            user=account,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
+    with streaming(stack, account, gate) as stream:
         stack.ledger.kill()
         stack.open_gate(gate)
         chunks = list(stream)
@@ -156,16 +165,7 @@ def test_a_stream_that_runs_when_the_proxy_is_told_to_end_is_finished(stack: Sta
     account = stack.account("1")
     gate = f"ending-{account}"
     stack.release(gate, 3)
-    with openai.OpenAI(
-        api_key=CLIENT_KEY, base_url=f"{stack.proxy.url}/v1", max_retries=0, timeout=60
-    ) as client:
-        stream = client.chat.completions.create(
-            model=MODEL,
-            messages=say(f"[[sim tokens=9 thoughts=0 gate={gate}]]"),
-            user=account,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
+    with streaming(stack, account, gate) as stream:
         stack.proxy.process.terminate()
         stack.proxy.wait_for_event(event="Shutting down")
         stack.open_gate(gate)

@@ -1,10 +1,51 @@
 """Parts of the proxy, made for one test."""
 
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
 import pytest
+import respx
 
 from ai_proxy_service.core.metrics import ProxyMetrics
+from ai_proxy_service.services import credits_api
+from ai_proxy_service.services.billing_service import CreditsBillingService
+from ai_proxy_service.services.credits_api import CreditsApi
+from ai_proxy_service.services.outbox import Outbox
+from support.billing_bench import URL, Parts
+from support.relay_bench import Bench
 
 
 @pytest.fixture
 def metrics() -> ProxyMetrics:
     return ProxyMetrics()
+
+
+@pytest.fixture
+async def bench(metrics: ProxyMetrics) -> AsyncIterator[Bench]:
+    bench = Bench(metrics)
+    yield bench
+    assert not bench.billing.holds, "a hold was left"
+    assert bench.holds_open() == 0
+
+
+@pytest.fixture
+async def parts(
+    tmp_path: Path, metrics: ProxyMetrics, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Parts]:
+    monkeypatch.setattr(credits_api, "RETRY_PAUSE_SECONDS", 0)
+    outbox = await Outbox.open(
+        tmp_path / "outbox.sqlite3",
+        waiting=metrics.settlements_waiting,
+        failed=metrics.settlements_failed,
+    )
+    api = CreditsApi(credits_api.connect(URL, "sk-credits"))
+    yield Parts(CreditsBillingService(api, outbox, metrics), outbox, metrics)
+    await api.aclose()
+    await outbox.aclose()
+
+
+@pytest.fixture
+def ledger() -> Iterator[respx.MockRouter]:
+    # The aiohttp transport is below httpcore, so it is httpx itself that is intercepted.
+    with respx.mock(base_url=URL, using="httpx") as router:
+        yield router

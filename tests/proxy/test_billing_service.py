@@ -1,88 +1,17 @@
-"""The client of the credits service, and the outbox, where things go wrong."""
-
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
-from pathlib import Path
+"""The client of the credits service, where things go wrong."""
 
 import httpx
 import msgspec
 import pytest
 import respx
-import structlog
 
 from ai_proxy_service.core.errors import (
     AccountClosedError,
     BillingUnavailableError,
     InsufficientCreditError,
 )
-from ai_proxy_service.core.interfaces import Hold, HoldRequest, Settlement
-from ai_proxy_service.core.metrics import ProxyMetrics
-from ai_proxy_service.services import billing_service, credits_api
-from ai_proxy_service.services.billing_service import CreditsBillingService
-from ai_proxy_service.services.credits_api import CreditsApi
-from ai_proxy_service.services.outbox import Outbox
-
-URL = "http://credits.test"
-HOLD = {"hold_id": "h1", "amount": "0.5", "available": "1.25"}
-BILLED = {"transaction_id": "t", "amount": "0.000012345", "shortfall": "0", "available": "1"}
-SETTLEMENT = Settlement(
-    key="settle-chatcmpl-1",
-    account="alice",
-    hold_id="h1",
-    amount_nanos=12_345,
-    description="d",
-    usage={"prompt_tokens": 1},
-    price={"model": "m"},
-    metadata={"completion_id": "chatcmpl-1"},
-)
-
-
-class Parts:
-    """A billing service, its outbox, and its metrics."""
-
-    def __init__(self, service: CreditsBillingService, outbox: Outbox, metrics: ProxyMetrics):
-        self.service = service
-        self.outbox = outbox
-        self.metrics = metrics
-
-    async def deliver_until_empty(self) -> None:
-        """Let the outbox deliver, and wait until nothing waits any more."""
-        task = asyncio.create_task(self.outbox.deliver_all(self.service.deliver))
-        await asyncio.wait_for(self.outbox.emptied.wait(), 30)
-        task.cancel()
-
-
-@pytest.fixture
-async def parts(
-    tmp_path: Path, metrics: ProxyMetrics, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Parts]:
-    monkeypatch.setattr(credits_api, "RETRY_PAUSE_SECONDS", 0)
-    outbox = await Outbox.open(
-        tmp_path / "outbox.sqlite3",
-        waiting=metrics.settlements_waiting,
-        failed=metrics.settlements_failed,
-    )
-    api = CreditsApi(credits_api.connect(URL, "sk-credits"))
-    yield Parts(CreditsBillingService(api, outbox, metrics), outbox, metrics)
-    await api.aclose()
-    await outbox.aclose()
-
-
-@pytest.fixture
-def ledger() -> Iterator[respx.MockRouter]:
-    # The aiohttp transport is below httpcore, so it is httpx itself that is intercepted.
-    with respx.mock(base_url=URL, using="httpx") as router:
-        yield router
-
-
-def problem(status: int, code: str, **members: object) -> httpx.Response:
-    """Make a refusal as the credits service writes it."""
-    return httpx.Response(
-        status,
-        json={"code": code, "detail": "no", **members},
-        headers={"content-type": "application/problem+json"},
-    )
+from ai_proxy_service.core.interfaces import Hold, HoldRequest
+from support.billing_bench import BILLED, HOLD, SETTLEMENT, Parts, problem
 
 
 async def place(parts: Parts) -> Hold:
@@ -143,50 +72,6 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_key(
     assert [call.request.headers["idempotency-key"] for call in route.calls] == ["k", "k"]
 
 
-async def test_a_settlement_that_cannot_be_delivered_is_kept_and_delivered_later(
-    parts: Parts, ledger: respx.MockRouter
-) -> None:
-    route = ledger.post("/api/v1/bill").mock(side_effect=httpx.ConnectError("down"))
-    settled = await parts.service.settle(SETTLEMENT)
-    assert (settled.charged_nanos, settled.delivered) == (12_345, False)
-    assert await parts.outbox.count() == 1
-
-    route.mock(side_effect=None, return_value=httpx.Response(200, json=BILLED))
-    await parts.deliver_until_empty()
-
-    assert await parts.outbox.count() == 0
-    sent = route.calls.last.request
-    assert sent.headers["idempotency-key"] == SETTLEMENT.key
-    assert msgspec.json.decode(sent.content) == billing_service.bill_body(SETTLEMENT)
-
-
-async def test_a_settlement_in_the_outbox_survives_the_process(
-    parts: Parts, ledger: respx.MockRouter, tmp_path: Path
-) -> None:
-    ledger.post("/api/v1/bill").mock(side_effect=httpx.ConnectError("down"))
-    await parts.service.settle(SETTLEMENT)
-
-    reopened = await Outbox.open(
-        tmp_path / "outbox.sqlite3",
-        waiting=parts.metrics.settlements_waiting,
-        failed=parts.metrics.settlements_failed,
-    )
-
-    assert await reopened.count() == 1
-    await reopened.aclose()
-
-
-async def test_a_settlement_that_is_refused_for_good_is_kept_for_the_operator(
-    parts: Parts, ledger: respx.MockRouter
-) -> None:
-    ledger.post("/api/v1/bill").respond(503)
-    await parts.service.settle(SETTLEMENT)
-    ledger.post("/api/v1/bill").mock(return_value=problem(422, "invalid_amount"))
-    await parts.deliver_until_empty()
-
-    assert parts.metrics.readings().total("gateway_settlements_failed_total") == 1
-
-
 async def test_a_wrong_credits_key_loses_no_settlement(
     parts: Parts, ledger: respx.MockRouter
 ) -> None:
@@ -220,33 +105,6 @@ async def test_what_an_account_could_not_pay_is_counted(
 
     assert (settled.charged_nanos, settled.available_nanos, settled.delivered) == (10_000, 0, True)
     assert parts.metrics.readings().total("gateway_shortfall_nanousd_total") == 2_345
-
-
-async def test_a_charge_that_neither_ledger_nor_disk_takes_is_written_to_the_log(
-    parts: Parts, ledger: respx.MockRouter
-) -> None:
-    ledger.post("/api/v1/bill").respond(503)
-    await parts.outbox.aclose()
-
-    with structlog.testing.capture_logs() as entries:
-        settled = await parts.service.settle(SETTLEMENT)
-
-    assert not settled.delivered
-    (entry,) = [entry for entry in entries if entry["event"] == "settlement_not_kept"]
-    assert entry["body"] == billing_service.bill_body(SETTLEMENT)
-    assert parts.metrics.readings().total("gateway_settlements_failed_total") == 1
-
-
-async def test_the_outbox_goes_on_after_an_unexpected_failure(
-    parts: Parts, ledger: respx.MockRouter
-) -> None:
-    route = ledger.post("/api/v1/bill").respond(503)
-    await parts.service.settle(SETTLEMENT)
-    route.mock(side_effect=[RuntimeError("a bug"), httpx.Response(200, json=BILLED)])
-
-    await parts.deliver_until_empty()
-
-    assert await parts.outbox.count() == 0
 
 
 async def test_a_charge_on_a_hold_that_somebody_released_is_taken_from_what_is_there(
@@ -297,26 +155,6 @@ async def test_an_answer_that_cannot_be_read_is_asked_for_again_later(
     settled = await parts.service.settle(SETTLEMENT)
 
     assert not settled.delivered
-    assert await parts.outbox.count() == 1
-
-
-async def test_one_settlement_that_fails_holds_up_no_other(
-    parts: Parts, ledger: respx.MockRouter
-) -> None:
-    ledger.post("/api/v1/bill").respond(503)
-    await parts.service.settle(SETTLEMENT)
-    await parts.service.settle(replace(SETTLEMENT, key="settle-chatcmpl-2"))
-    delivered = asyncio.Event()
-
-    async def deliver(key: str, _body: bytes) -> None:
-        if key == SETTLEMENT.key:
-            raise BillingUnavailableError
-        delivered.set()
-
-    task = asyncio.create_task(parts.outbox.deliver_all(deliver))
-    await asyncio.wait_for(delivered.wait(), 30)
-    task.cancel()
-
     assert await parts.outbox.count() == 1
 
 

@@ -1,0 +1,119 @@
+"""Clients that leave and processes that end: the charge is made all the same."""
+
+import asyncio
+
+import pytest
+
+from ai_proxy_service.core.gemini import GeminiUnreachableError
+from support.fakes import text_chunk
+from support.orders import OUTPUT_NANOS, make_order
+from support.relay_bench import Bench, read_all
+
+
+async def test_a_client_that_leaves_pays_for_the_whole_answer(bench: Bench) -> None:
+    """Google goes on and charges when a client leaves."""
+    bench.gemini.gate = asyncio.Event()
+    relay = bench.relay()
+    completion = await relay.open(make_order())
+
+    completion.abandon()
+    bench.gemini.gate.set()
+    await relay.aclose(timeout_seconds=30)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 5 * OUTPUT_NANOS
+    assert "estimated" not in settlement.metadata
+    assert bench.gemini.streams[0].closed
+
+
+async def test_cancel_mode_stops_gemini_and_charges_what_was_reported(bench: Bench) -> None:
+    bench.drain = False
+    relay = bench.relay()
+    completion = await relay.open(make_order())
+    await completion.receive()
+
+    completion.abandon()
+    await relay.aclose(timeout_seconds=30)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 4 * OUTPUT_NANOS
+    assert settlement.metadata["estimated"] is True
+    assert bench.gemini.streams[0].closed
+
+
+async def test_what_breaks_off_while_draining_is_charged_as_far_as_it_was_reported(
+    bench: Bench,
+) -> None:
+    bench.gemini.items = [text_chunk("x", output=4), GeminiUnreachableError("reset")]
+    relay = bench.relay()
+    completion = await relay.open(make_order())
+
+    completion.abandon()
+    await relay.aclose(timeout_seconds=30)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 4 * OUTPUT_NANOS
+    assert settlement.metadata["estimated"] is True
+
+
+async def test_a_drain_that_does_not_end_is_settled_when_the_process_ends(bench: Bench) -> None:
+    bench.gemini.gate = asyncio.Event()  # never opened
+    relay = bench.relay()
+    completion = await relay.open(make_order())
+    await completion.receive()
+
+    completion.abandon()
+    await asyncio.sleep(0)
+    await relay.aclose(timeout_seconds=0)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.metadata["estimated"] is True
+
+
+async def test_a_request_cancelled_while_it_settles_is_charged_all_the_same(bench: Bench) -> None:
+    relay = bench.relay()
+    completion = await relay.open(make_order())
+    await read_all(completion)
+
+    request = asyncio.create_task(completion.settle())
+    await asyncio.sleep(0)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    completion.abandon()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert len(bench.billing.settlements) == 1
+
+
+async def test_the_end_of_the_process_waits_for_charges_that_are_under_way(bench: Bench) -> None:
+    """The client left while its answer was being settled; then the process is told to end."""
+    relay = bench.relay()
+    completion = await relay.open(make_order())
+    await read_all(completion)
+    bench.billing.settling = asyncio.Event()
+    request = asyncio.create_task(completion.settle())
+    await asyncio.sleep(0)
+    request.cancel()
+    closing = asyncio.create_task(relay.aclose(timeout_seconds=0))
+    await asyncio.sleep(0)
+
+    bench.billing.settling.set()
+    await closing
+
+    assert len(bench.billing.settlements) == 1
+
+
+async def test_what_still_runs_when_the_process_ends_is_charged_as_reported(bench: Bench) -> None:
+    """The server closes the app before the requests that it cancels have noticed."""
+    bench.gemini.gate = asyncio.Event()  # never opened
+    relay = bench.relay()
+    await relay.open(make_order())
+
+    await relay.aclose(timeout_seconds=0)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 4 * OUTPUT_NANOS
+    assert settlement.metadata["estimated"] is True
+    assert bench.gemini.streams[0].closed
