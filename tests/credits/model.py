@@ -25,6 +25,7 @@ class ModelHold:
     expires_at: int
     carried: Lots
     captured: int = 0
+    used: int = 0
     progress: int = 0
     status: str = "active"
     charged_at_expiry: int = 0
@@ -61,7 +62,7 @@ class Model:
         due = [h for h in self.holds.values() if h.user_id == user_id and h.status == "active"]
         for hold in sorted(due, key=lambda hold: (hold.expires_at, hold.number)):
             if hold.expires_at <= self.now:
-                used = max(0, hold.progress - hold.captured)
+                used = max(0, hold.progress - hold.used)
                 self._use(hold, used)
                 self._end(hold, "expired")
                 hold.charged_at_expiry = used
@@ -108,6 +109,7 @@ class Model:
         late = hold.status == "expired" and not hold.late_captured
         if hold.status != "active" and not late:
             return 409
+        hold.used += amount
         counted = min(amount, hold.charged_at_expiry)
         hold.charged_at_expiry -= counted
         self._use(hold, amount - counted)

@@ -150,7 +150,7 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(ledger_url: 
             differences: list[Any] = await connection.run_sync(
                 lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
             )
-        assert differences == []
-        assert await is_migrated(database.reader)
+            assert differences == []
+            assert await connection.run_sync(is_migrated)
     finally:
         await database.close()

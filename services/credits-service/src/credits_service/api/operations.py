@@ -65,12 +65,8 @@ def _json_view(started: float) -> Callable[[Readings], Mapping[str, Any]]:
 
 
 def add_operational_routes(app: FastAPI, registry: MetricsRegistry) -> None:
-    """Mount the unversioned endpoints."""
-    app.add_api_route("/health", health, tags=["operations"], response_model=None)
-    app.add_api_route("/ready", ready, tags=["operations"], response_model=None)
-    app.add_api_route(
-        "/metrics",
-        metrics_endpoint(registry, _json_view(time.monotonic())),
-        tags=["operations"],
-        response_model=None,
-    )
+    """Mount the endpoints, unversioned and beside the API."""
+    metrics = metrics_endpoint(registry, _json_view(time.monotonic()))
+    for path, endpoint in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
+        app.add_api_route(path, endpoint, tags=["operations"], response_model=None)
+        app.add_api_route(f"/api/v1{path}", endpoint, response_model=None, include_in_schema=False)

@@ -12,7 +12,7 @@ from credits_service.api.problems import invalid
 from credits_service.api.requests import amount_nanos, read
 from credits_service.api.services import submit
 from credits_service.api.wire import TopUpRequest, TopUpResponse
-from credits_service.core.moments import micros_from_datetime
+from credits_service.core.moments import MAX_MICROS, micros_from_datetime
 from credits_service.ledger.operations import TopUp
 from credits_service.middleware.auth import ADMIN, authorized
 
@@ -57,4 +57,7 @@ def _moment(text: str | None) -> int | None:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise invalid("expires_at", "must be an RFC 3339 moment with its time zone")
-    return micros_from_datetime(moment)
+    micros = micros_from_datetime(moment)
+    if micros > MAX_MICROS:
+        raise invalid("expires_at", "must be before the year 10000")
+    return micros

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -143,17 +143,25 @@ def open_database(url: URL, limits: DatabaseLimits) -> Database:
     # small would scan it for ever, so scanning is not offered.
     writer_options = {"enable_seqscan": "off", "jit": "off"}
     return Database(
-        writer=_postgresql_engine(url, limits, _WRITER_CONNECTIONS, writer_options),
-        reader=_postgresql_engine(url, limits, limits.pool_size, {}),
+        writer=_postgresql_engine(
+            url, limits, _WRITER_CONNECTIONS, "READ COMMITTED", writer_options
+        ),
+        # What a reader puts together from several tables must be of one moment.
+        reader=_postgresql_engine(url, limits, limits.pool_size, "REPEATABLE READ", {}),
     )
 
 
 def _postgresql_engine(
-    url: URL, limits: DatabaseLimits, pool_size: int, options: dict[str, str]
+    url: URL,
+    limits: DatabaseLimits,
+    pool_size: int,
+    isolation_level: Literal["READ COMMITTED", "REPEATABLE READ"],
+    options: dict[str, str],
 ) -> AsyncEngine:
     return create_async_engine(
         url,
-        isolation_level="READ COMMITTED",
+        isolation_level=isolation_level,
+        hide_parameters=True,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=limits.connect_seconds,
@@ -189,9 +197,17 @@ def _open_sqlite(url: URL, limits: DatabaseLimits) -> Database:
             f"The folder {folder} for the ledger can't be made ({error.strerror}). Set DATA_DIR "
             "or DATABASE_URL to a place that this user may write to."
         ) from None
-    writer = create_async_engine(url, pool_size=1, max_overflow=0)
-    reader = create_async_engine(url, pool_size=limits.pool_size, max_overflow=0)
-    embedded = create_engine(url.set(drivername="sqlite"), pool_size=1, max_overflow=0)
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
+    reader = create_async_engine(
+        url,
+        pool_size=limits.pool_size,
+        max_overflow=0,
+        pool_timeout=limits.connect_seconds,
+        hide_parameters=True,
+    )
+    embedded = create_engine(
+        url.set(drivername="sqlite"), pool_size=1, max_overflow=0, hide_parameters=True
+    )
     for engine in (writer.sync_engine, embedded):
         _configure_sqlite(engine, limits, begin="BEGIN IMMEDIATE", query_only=False)
     _configure_sqlite(reader.sync_engine, limits, begin="BEGIN", query_only=True)

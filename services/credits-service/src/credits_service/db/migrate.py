@@ -65,12 +65,7 @@ async def migrate(engine: AsyncEngine) -> None:
             return
 
 
-async def is_migrated(engine: AsyncEngine) -> bool:
+def is_migrated(connection: Connection) -> bool:
     """Whether the schema is the one that this version expects."""
-
-    def check(connection: Connection) -> bool:
-        head = ScriptDirectory.from_config(_config(connection)).get_current_head()
-        return MigrationContext.configure(connection).get_current_revision() == head
-
-    async with engine.connect() as connection:
-        return await connection.run_sync(check)
+    head = ScriptDirectory.from_config(_config(connection)).get_current_head()
+    return MigrationContext.configure(connection).get_current_revision() == head

@@ -31,7 +31,7 @@ async def prepare(url: URL, limits: DatabaseLimits, *, wait_seconds: float) -> N
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             if classify(error) is not Failure.TRANSIENT or time.monotonic() >= give_up_at:
                 raise ConfigurationError(_explain(url, error)) from error
-            _log.warning("waiting_for_database", database=url.render_as_string(), error=str(error))
+            _log.warning("waiting_for_database", database=_shown(url), error=str(error))
             await asyncio.sleep(_PAUSE_SECONDS)
         else:
             return
@@ -39,10 +39,15 @@ async def prepare(url: URL, limits: DatabaseLimits, *, wait_seconds: float) -> N
             await database.close()
 
 
+def _shown(url: URL) -> str:
+    """Write a URL without its password, which may also stand in its query."""
+    return url.set(query={}).render_as_string()
+
+
 def _explain(url: URL, error: Exception) -> str:
     reason = str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0]
     return (
-        f"The ledger's database {url.render_as_string()} can't be used: {reason}. "
+        f"The ledger's database {_shown(url)} can't be used: {reason}. "
         "Check that it runs and that DATABASE_URL is right; empty, it means an embedded "
         "SQLite ledger under DATA_DIR."
     )

@@ -53,8 +53,8 @@ class LedgerQueries:
 
     async def is_ready(self) -> bool:
         """Whether the database answers and has the schema that this version expects."""
-        async with self.connection():
-            return await is_migrated(self._database.reader)
+        async with self.connection() as connection:
+            return await connection.run_sync(is_migrated)
 
     async def account(self, user_id: str) -> Snapshot | None:
         """Read an account with its live lots and due holds."""

@@ -37,6 +37,7 @@ HOLD_CHANGES: Final = (
     "captured_nanos",
     "progress_nanos",
     "settled_nanos",
+    "used_nanos",
     "lots",
     "late_captured",
     "updated_at_micros",

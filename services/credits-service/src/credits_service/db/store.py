@@ -55,10 +55,12 @@ class LedgerStore:
                 return await self._attempt(commands, unanswered, before_commit)
             except Exception as error:
                 failure = classify(error)
-                if failure is Failure.UNEXPECTED:
+                if unanswered is None and failure is Failure.UNEXPECTED:
                     raise
-                if failure is Failure.BUSY or number == _ATTEMPTS:
+                if number == _ATTEMPTS or (unanswered is None and failure is Failure.BUSY):
                     raise LedgerUnavailableError from error
+                # After a commit without an answer only the database can tell what became of
+                # it: whatever fails now, it is asked again before anything is run again.
             # Jitter against processes that collide in step; no secret depends on it.
             await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS * 2**number))  # noqa: S311
         raise AssertionError("the last attempt returns or raises")

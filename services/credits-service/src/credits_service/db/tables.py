@@ -84,6 +84,7 @@ holds = Table(
     Column("captured_nanos", BigInteger, nullable=False),
     Column("progress_nanos", BigInteger, nullable=False),
     Column("settled_nanos", BigInteger, nullable=False),
+    Column("used_nanos", BigInteger, nullable=False),
     Column("lots", Text, nullable=False),
     Column("late_captured", Boolean, nullable=False),
     Column("request_ref", String(255)),
@@ -102,6 +103,15 @@ holds = Table(
 _active_holds = holds.c.status == "active"
 Index(
     "ix_holds_due",
+    holds.c.expires_at_micros,
+    postgresql_where=_active_holds,
+    sqlite_where=_active_holds,
+)
+# What is due on one account: an account's ended holds must not be looked at, as there is one
+# for each completion that it ever had.
+Index(
+    "ix_holds_user_due",
+    holds.c.user_id,
     holds.c.expires_at_micros,
     postgresql_where=_active_holds,
     sqlite_where=_active_holds,

@@ -164,7 +164,10 @@ class _Batch:
     def _top_up(self, state: AccountState | None, operation: TopUp, origin: Origin) -> Answer:
         if operation.reference is not None and operation.reference in self._references:
             return ReferenceUsed(operation.reference)
-        refusal = unacceptable(state, operation, self._loaded.now_micros)
+        now = self._loaded.now_micros
+        if state is not None:
+            now = max(now, state.account.updated_at_micros)
+        refusal = unacceptable(state, operation, now)
         if refusal is not None:
             return refusal
         if state is None:

@@ -27,7 +27,7 @@ def expire_holds(state: AccountState, context: Context) -> None:
         if hold.status == "active" and hold.expires_at_micros <= context.now_micros
     ]
     for hold in sorted(due, key=lambda hold: (hold.expires_at_micros, hold.id)):
-        used = max(0, hold.progress_nanos - hold.captured_nanos)
+        used = max(0, hold.progress_nanos - hold.used_nanos)
         if used:
             template = Draft(
                 kind="charge", amount_nanos=0, lots=(), description=_EXPIRED_HOLD, hold_id=hold.id

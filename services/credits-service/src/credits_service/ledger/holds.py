@@ -39,6 +39,7 @@ def place_hold(
         captured_nanos=0,
         progress_nanos=0,
         settled_nanos=0,
+        used_nanos=0,
         lots=tuple(lots.reserve(state, amount)),
         late_captured=False,
         request_ref=operation.request_ref,

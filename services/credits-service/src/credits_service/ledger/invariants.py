@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from credits_service.core.money import nanos_ceil
+from credits_service.core.money import MAX_NANOS, nanos_ceil
 from credits_service.ledger.journal import COUNTER_LEG, Entry, LotUse, Transaction, chain_hash
 from credits_service.ledger.lots import is_due, order_of
 from credits_service.ledger.state import GENESIS_HASH, Account, Hold, Lot
@@ -102,7 +102,8 @@ class AccountAudit:
         for lot in self._lots.values():
             self._check_lot(lot)
         self._ensure("11 captures belong to holds", not self._captured, "unknown holds")
-        self._expect("shortfalls add up", self._shortfall, account.shortfall_nanos)
+        shortfall = min(MAX_NANOS, self._shortfall)
+        self._expect("shortfalls add up", shortfall, account.shortfall_nanos)
         self._ensure("19 hash chain", self._hash == account.head_hash, "head")
         return self._violations
 

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from credits_service.core.money import MAX_NANOS
 from credits_service.ledger.state import AccountState
 
 TransactionKind = Literal["topup", "charge", "lot_expiry", "refund"]
@@ -199,7 +200,7 @@ class Journal:
             hash=b"",
         )
         account.updated_at_micros = now_micros
-        account.shortfall_nanos += draft.shortfall_nanos
+        account.shortfall_nanos = min(MAX_NANOS, account.shortfall_nanos + draft.shortfall_nanos)
         account.head_hash = chain_hash(account.head_hash, transaction, entries)
         transaction = msgspec.structs.replace(transaction, hash=account.head_hash)
         self.transactions.append(transaction)

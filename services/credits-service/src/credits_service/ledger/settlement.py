@@ -34,6 +34,7 @@ def settle(
     """
     settled_before = min(amount_nanos, hold.settled_nanos)
     hold.settled_nanos -= settled_before
+    hold.used_nanos += amount_nanos
     due = amount_nanos - settled_before
     from_hold = min(due, hold.uncaptured_nanos)
     from_free = min(due - from_hold, state.account.available_nanos)

@@ -74,7 +74,8 @@ class Hold(msgspec.Struct):
     Attributes:
         captured_nanos: what has been charged from it; the rest is `uncaptured_nanos`.
         progress_nanos: what the request has used so far, as last reported.
-        settled_nanos: what its expiry charged and no late capture has been set against yet.
+        settled_nanos: what its expiry settled and no late capture has been set against yet.
+        used_nanos: what its captures were asked to charge so far, paid or not.
         lots: where the uncaptured rest is reserved.
         late_captured: whether its final capture came after it had expired.
     """
@@ -86,6 +87,7 @@ class Hold(msgspec.Struct):
     captured_nanos: int
     progress_nanos: int
     settled_nanos: int
+    used_nanos: int
     lots: tuple[LotPart, ...]
     late_captured: bool
     request_ref: str | None

@@ -97,6 +97,7 @@ def _create_holds() -> None:
         sa.Column("captured_nanos", sa.BigInteger(), nullable=False),
         sa.Column("progress_nanos", sa.BigInteger(), nullable=False),
         sa.Column("settled_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("used_nanos", sa.BigInteger(), nullable=False),
         sa.Column("lots", sa.Text(), nullable=False),
         sa.Column("late_captured", sa.Boolean(), nullable=False),
         sa.Column("request_ref", sa.String(length=255), nullable=True),
@@ -126,6 +127,14 @@ def _create_holds() -> None:
         "ix_holds_due",
         "holds",
         ["expires_at_micros"],
+        unique=False,
+        postgresql_where=sa.text("status = 'active'"),
+        sqlite_where=sa.text("status = 'active'"),
+    )
+    op.create_index(
+        "ix_holds_user_due",
+        "holds",
+        ["user_id", "expires_at_micros"],
         unique=False,
         postgresql_where=sa.text("status = 'active'"),
         sqlite_where=sa.text("status = 'active'"),
