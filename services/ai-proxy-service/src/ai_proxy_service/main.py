@@ -154,8 +154,8 @@ async def _open_billing(
     client = connect(
         settings.credits_service_url, settings.credits_service_api_key.get_secret_value()
     )
-    stack.push_async_callback(client.aclose)
     service = CreditsBillingService(CreditsApi(client), outbox, metrics)
+    stack.push_async_callback(service.aclose)
     delivery = asyncio.create_task(outbox.deliver_all(service.deliver), name="outbox")
     stack.push_async_callback(_stop, delivery)
     state["credits_client"] = client

@@ -68,7 +68,7 @@ async def list_transactions(request: Request, user_id: str) -> Response:
     cursor = _seq_from(request.query_params.get("cursor"))
     ascending = _is_ascending(request.query_params.get("order", "desc"))
     queries = services_of(request).queries
-    if not is_user_id(user_id) or await queries.account(user_id) is None:
+    if not is_user_id(user_id) or not await queries.has_account(user_id):
         raise account_unknown(user_id)
     found = await queries.transactions(user_id, cursor=cursor, limit=limit + 1, ascending=ascending)
     page = found[:limit]

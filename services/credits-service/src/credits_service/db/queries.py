@@ -56,6 +56,11 @@ class LedgerQueries:
         async with self.connection() as connection:
             return await connection.run_sync(is_migrated)
 
+    async def has_account(self, user_id: str) -> bool:
+        """Whether there is an account of this name."""
+        async with self.connection() as connection:
+            return (await connection.execute(_account(user_id))).first() is not None
+
     async def account(self, user_id: str) -> Snapshot | None:
         """Read an account with its live lots and due holds."""
         async with self.connection() as connection:

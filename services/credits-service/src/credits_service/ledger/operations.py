@@ -82,4 +82,3 @@ class SettleDue(msgspec.Struct, frozen=True, tag="settle_due"):
 
 
 Operation = Charge | PlaceHold | AmendHold | ReleaseHold | TopUp | SettleDue
-HoldOperation = AmendHold | ReleaseHold
