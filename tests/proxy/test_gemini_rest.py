@@ -191,7 +191,7 @@ async def test_all_pages_of_models_are_read(upstream: Upstream, upstream_url: st
     ]
 
     async with connected(upstream_url) as client:
-        assert await client.list_models() == ["a"]
+        assert await client.list_models() == ["a", "b"]
 
 
 async def test_a_redirect_is_not_followed_as_the_key_would_go_along(

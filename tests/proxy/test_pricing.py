@@ -1,27 +1,22 @@
-"""What a usage costs, exactly, and which catalogues are refused."""
+"""What a usage costs, exactly, and what is held for one."""
 
-import json
 from decimal import Decimal
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_proxy_service.core.gemini import ModalityTokenCount, UsageMetadata
+from ai_proxy_service.core.authorisation import estimate
 from ai_proxy_service.core.pricing import (
     PriceCatalog,
-    PriceCatalogError,
+    Rates,
     cost_of,
     load_catalog,
+    usage_record,
 )
-from ai_proxy_service.core.usage import TokenUsage, usage_of
-
-SHIPPED = Path(str(resources.files("ai_proxy_service.data") / "prices.json"))
-LIST_PRICES = Path(__file__).parents[3] / "shared" / "data" / "gemini-prices.json"
+from ai_proxy_service.core.usage import TokenUsage
+from support.prices import SHIPPED, catalog_file
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +61,66 @@ def catalog() -> PriceCatalog:
             TokenUsage(prompt_tokens=200_001, candidates_tokens=1),
             200_001 * 2_500_000 + 15_000_000,
         ),
+        # images at 120 USD per million, the text beside them and the thinking at 12 USD
+        (
+            "gemini-3-pro-image-preview",
+            TokenUsage(candidates_tokens=1_780, output_image_tokens=1_120, thoughts_tokens=529),
+            1_120 * 120_000_000 + (660 + 529) * 12_000_000,
+        ),
+        # newer models: 0.014 USD for each query
+        (
+            "gemini-3.5-flash",
+            TokenUsage(prompt_tokens=1, search_queries=3),
+            1_500_000 + 3 * 14_000_000_000,
+        ),
+        # older ones: 0.035 USD for a prompt that was searched for, however often
+        (
+            "gemini-2.5-flash",
+            TokenUsage(prompt_tokens=1, search_queries=3),
+            300_000 + 35_000_000_000,
+        ),
+        # and 0.025 USD for one with places from the map
+        (
+            "gemini-2.5-flash",
+            TokenUsage(search_queries=1, maps_queries=2),
+            35_000_000_000 + 25_000_000_000,
+        ),
+        # a tier has rates of its own
+        (
+            "gemini-2.5-flash",
+            TokenUsage(prompt_tokens=2, candidates_tokens=1, service_tier="flex"),
+            2 * 150_000 + 1_250_000,
+        ),
+        (
+            "gemini-2.5-pro",
+            TokenUsage(prompt_tokens=200_001, service_tier="priority"),
+            200_001 * 4_500_000,
+        ),
+        # one without a price for a prompt of this size has the standard tier's
+        (
+            "gemini-2.5-pro",
+            TokenUsage(prompt_tokens=200_001, service_tier="flex"),
+            200_001 * 2_500_000,
+        ),
+        # the standard tier and unpriced ones have the standard rates
+        ("gemini-2.5-flash", TokenUsage(prompt_tokens=1, service_tier="standard"), 300_000),
+        ("gemini-2.5-flash-image", TokenUsage(prompt_tokens=1, service_tier="flex"), 300_000),
+        ("gemini-2.5-flash", TokenUsage(prompt_tokens=1, service_tier="batch"), 300_000),
+        # this one's thinking costs more than its words
+        (
+            "gemini-2.5-flash-preview-04-17",
+            TokenUsage(candidates_tokens=1, thoughts_tokens=1),
+            600_000 + 3_500_000,
+        ),
+        # audio that costs what text costs is cached at the price of text
+        (
+            "gemini-3.5-flash",
+            TokenUsage(
+                prompt_tokens=10, prompt_audio_tokens=10, cached_tokens=4, cached_audio_tokens=4
+            ),
+            6 * 1_500_000 + 4 * 150_000,
+        ),
+        ("gemini-embedding-001", TokenUsage(prompt_tokens=7), 7 * 150_000),
     ],
 )
 def test_a_usage_costs_the_sum_of_tokens_times_price(
@@ -79,11 +134,24 @@ def test_a_usage_costs_the_sum_of_tokens_times_price(
 
 def test_a_charge_is_rounded_once_and_up(tmp_path: Path) -> None:
     """Three tokens at 0.4 nano-USD cost 1.2 nano-USD, so 2, not three times 1."""
-    price = load_catalog(_catalog_file(tmp_path, input=400, output=400), Decimal(1)).models["m"]
+    price = load_catalog(catalog_file(tmp_path), Decimal(1)).models["m"]
 
     cost = cost_of(TokenUsage(prompt_tokens=2, candidates_tokens=1), price)
 
     assert (cost.exact_pico, cost.amount_nanos) == (1_200, 2)
+
+
+def test_the_tier_and_the_lookups_of_a_charge_are_recorded(catalog: PriceCatalog) -> None:
+    usage = TokenUsage(prompt_tokens=1, search_queries=2, service_tier="priority")
+
+    cost = cost_of(usage, catalog.models["gemini-3.5-flash"])
+    record = cost.as_price("gemini-3.5-flash", catalog.version)
+
+    assert usage_record(usage) == {"prompt_tokens": 1, "search_queries": 2}
+    assert record["service_tier"] == "priority"
+    assert record["unit_prices"]["input"] == 2_700_000
+    assert record["lookups"] == [{"where": "search", "count": 2, "each_pico": 14_000_000_000}]
+    assert record["exact_cost_pico"] == str(2_700_000 + 2 * 14_000_000_000)
 
 
 counts = st.integers(min_value=0, max_value=2_000_000)
@@ -105,14 +173,6 @@ def test_a_charge_can_be_recomputed_from_its_record(
     assert cost.amount_nanos == -(-recomputed // 1_000)
 
 
-def test_a_mark_up_raises_every_unit_price(tmp_path: Path) -> None:
-    path = _catalog_file(tmp_path, input=333, output=1_000)
-
-    rates = load_catalog(path, Decimal("1.5")).models["m"].rates[0]
-
-    assert (rates.input, rates.output) == (500, 1_500)
-
-
 def test_tokens_without_a_price_of_their_own_have_the_plain_one(catalog: PriceCatalog) -> None:
     usage = TokenUsage(prompt_tokens=1, candidates_tokens=10, output_audio_tokens=10)
 
@@ -121,87 +181,57 @@ def test_tokens_without_a_price_of_their_own_have_the_plain_one(catalog: PriceCa
     assert cost.exact_pico == 300_000 + 10 * 2_500_000
 
 
-def test_counts_are_read_from_the_wire_and_never_pay_the_client() -> None:
-    metadata = UsageMetadata(
-        prompt_token_count=100,
-        cached_content_token_count=150,
-        candidates_token_count=-5,
-        thoughts_token_count=7,
-        prompt_tokens_details=[
-            ModalityTokenCount("TEXT", 60),
-            ModalityTokenCount("AUDIO", 40),
-        ],
-    )
+def test_what_is_held_covers_the_dearest_output(catalog: PriceCatalog) -> None:
+    price = catalog.models["gemini-3-pro-image-preview"]
 
-    usage = usage_of(metadata)
+    cost = estimate(price, 10, 1_000)
 
-    assert usage.cached_tokens == 100
-    assert usage.candidates_tokens == 0
-    assert usage.output_tokens == 7
-    assert usage.prompt_audio_tokens == 40
-    assert usage.total_tokens == 107
+    worst = TokenUsage(prompt_tokens=10, candidates_tokens=1_000, output_image_tokens=1_000)
+    assert cost.worst_nanos == cost_of(worst, price).amount_nanos
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"input": 300_000_000_000_000}, "can't be right"),
-        ({"input": 0}, "can't be right"),
-        ({"output": -1}, "can't be right"),
-    ],
-)
-def test_a_price_of_the_wrong_magnitude_is_refused(
-    tmp_path: Path, change: dict[str, int], complaint: str
-) -> None:
-    """Per million typed as per token would block or ruin every account at once."""
-    path = _catalog_file(tmp_path, **{"input": 300_000, "output": 2_500_000, **change})
+def test_what_is_held_is_of_the_tier_that_was_asked_for(catalog: PriceCatalog) -> None:
+    price = catalog.models["gemini-2.5-flash"]
+    usage = TokenUsage(prompt_tokens=10, candidates_tokens=1_000, service_tier="priority")
 
-    with pytest.raises(PriceCatalogError, match=complaint):
-        load_catalog(path, Decimal(1))
+    cost = estimate(price, 10, 1_000, tier="priority")
+
+    assert cost.worst_nanos == cost_of(usage, price).amount_nanos
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"version": 1}', '{"version":"1","models":{}}', "not json"]
-)
-def test_a_catalogue_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "prices.json"
-    path.write_text(text)
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3.5-flash"])
+def test_what_is_held_covers_lookups(catalog: PriceCatalog, model: str) -> None:
+    price = catalog.models[model]
+    usage = TokenUsage(prompt_tokens=1, search_queries=8, maps_queries=8)
 
-    with pytest.raises(PriceCatalogError):
-        load_catalog(path, Decimal(1))
+    cost = estimate(price, 1, 0, lookups_pico=price.lookups_bound_pico(search=True, maps=True))
 
-
-def test_a_missing_catalogue_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PriceCatalogError, match=r"nowhere\.json"):
-        load_catalog(tmp_path / "nowhere.json", Decimal(1))
+    assert cost.worst_nanos == cost_of(usage, price).amount_nanos
+    assert price.lookups_bound_pico(search=False, maps=False) == 0
 
 
-def test_the_shipped_catalogue_has_the_list_prices(catalog: PriceCatalog) -> None:
-    if not LIST_PRICES.exists():
-        pytest.skip("the table of list prices is not part of the project")
-    table = json.loads(LIST_PRICES.read_text(), parse_float=Decimal)
-    listed = {model["id"]: model["prices_usd"] for model in table["models"]}
+def test_no_more_is_held_for_a_prompt_than_the_model_reads(catalog: PriceCatalog) -> None:
+    price = catalog.models["gemini-2.5-flash"]
 
-    for name, price in catalog.models.items():
-        rates = price.rates[0]
-        assert rates.input == Decimal(listed[name]["input/token"]) * 10**12
-        assert rates.output == Decimal(listed[name]["output/token"]) * 10**12
+    cost = estimate(price, 50_000_000, 1)
+
+    assert cost.prompt_tokens == price.context_tokens
+    assert cost.prompt_nanos == price.context_tokens * 300
 
 
-def test_every_model_of_the_catalogue_has_a_price(catalog: PriceCatalog) -> None:
-    """An unknown or free model is never served at 0."""
-    for price in catalog.models.values():
-        assert cost_of(TokenUsage(prompt_tokens=1), price).amount_nanos > 0
-        assert cost_of(TokenUsage(candidates_tokens=1), price).amount_nanos > 0
+def test_an_embedding_holds_its_prompt_alone(catalog: PriceCatalog) -> None:
+    """Of all its texts: the model's limit holds for each of them."""
+    cost = estimate(catalog.models["gemini-embedding-001"], 100_000, 0)
+
+    assert cost.worst_nanos == 15_000_000
+    assert cost.output_tokens_for(0) == 0
 
 
-def _catalog_file(folder: Path, **rates: int) -> Path:
-    catalog: dict[str, Any] = {
-        "version": "test",
-        "effective": "2026-01-01",
-        "source": "test",
-        "models": {"m": {"context_tokens": 1000, "max_output_tokens": 100, "rates": [rates]}},
-    }
-    path = folder / "prices.json"
-    path.write_bytes(msgspec.json.encode(catalog))
-    return path
+def test_a_price_s_worst_output_is_its_dearest() -> None:
+    rates = [
+        Rates(input=400, output=1_000, output_audio=2_000, output_image=3_000),
+        Rates(input=400, output=1_000, output_thoughts=3_000),
+        Rates(input=400, output=3_000),
+    ]
+
+    assert [some.worst_output for some in rates] == [3_000, 3_000, 3_000]

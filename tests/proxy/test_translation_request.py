@@ -7,15 +7,23 @@ import pytest
 
 from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.models import parse_aliases, resolve_model
-from ai_proxy_service.translation.request import TranslatedChat, parse_chat, to_gemini
+from ai_proxy_service.translation.request import (
+    Surroundings,
+    TranslatedChat,
+    ignored_names,
+    parse_chat,
+    to_gemini,
+)
 from service_kit.errors import ServiceError
+from support.orders import CATALOG
 
 HI = [{"role": "user", "content": "hi"}]
 
 
 def translate(model: str = "gemini-2.0-flash", **fields: Any) -> TranslatedChat:
     body = msgspec.json.encode({"model": model, "messages": HI, **fields})
-    return to_gemini(parse_chat(body), model)
+    chat = parse_chat(body)
+    return to_gemini(chat, model, Surroundings(price=CATALOG.models["gemini-2.5-flash"]))
 
 
 def refusal(**fields: Any) -> ServiceError:
@@ -138,9 +146,15 @@ def test_a_small_limit_is_not_spent_on_thinking() -> None:
 
 
 def test_parameters_without_effect_are_named() -> None:
-    translated = translate(frequency_penalty=0.5, presence_penalty=0, verbosity="low")
+    translated = translate("gemini-3.8-flash", frequency_penalty=0.5, presence_penalty=0, top_k=3)
 
-    assert translated.ignored == ["frequency_penalty", "verbosity"]
+    assert translated.ignored == ["frequency_penalty", "top_k"]
+
+
+def test_unknown_names_are_listed_if_a_header_can_show_them() -> None:
+    given = {"model": "m", "verbosity": "low", "store": None, "a\r\nb": 1, "foo-1": {}}
+
+    assert ignored_names(msgspec.json.encode(given)) == ["verbosity", "foo-1"]
 
 
 @pytest.mark.parametrize(
@@ -157,9 +171,13 @@ def test_parameters_without_effect_are_named() -> None:
         ({"frequency_penalty": 9}, "frequency_penalty", "invalid_value"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "invalid_value"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
-        ({"n": 2}, "n", "unsupported_parameter"),
-        ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
-        ({"logprobs": True}, "logprobs", "unsupported_parameter"),
+        ({"n": 9}, "n", "invalid_value"),
+        (
+            {"tools": [{"type": "function"}]},
+            "tools[0].function",
+            "missing_required_parameter",
+        ),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
         ({"logit_bias": {"1": 5}}, "logit_bias", "unsupported_parameter"),
         ({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
         ({"reasoning_effort": "huge"}, "reasoning_effort", "invalid_value"),
@@ -231,4 +249,4 @@ def test_a_broken_alias_setting_is_refused(raw: str) -> None:
 
 
 def test_refusals_are_of_the_proxys_own_kind() -> None:
-    assert isinstance(refusal(n=2), InvalidRequestError)
+    assert isinstance(refusal(n=9), InvalidRequestError)

@@ -29,7 +29,11 @@ def events(raw: bytes) -> list[dict[str, Any]]:
 
 def translator(*, include_usage: bool = False) -> ChatStreamTranslator:
     return ChatStreamTranslator(
-        completion_id="chatcmpl-1", created=5, model="gpt-4", include_usage=include_usage
+        completion_id="chatcmpl-1",
+        created=5,
+        model="gpt-4",
+        answer=AnswerState(),
+        include_usage=include_usage,
     )
 
 
@@ -54,12 +58,14 @@ def test_usage_comes_once_last_and_only_if_asked_for() -> None:
     asked, not_asked = translator(include_usage=True), translator()
 
     assert events(asked.chunk(text_chunk("x")))[0]["usage"] is None
-    (event,) = events(asked.usage(usage))
+    finish, event = events(asked.end({0: "stop"}, usage))
+    assert finish["usage"] is None
     assert event["choices"] == []
     assert event["usage"]["completion_tokens"] == 9
     assert event["usage"]["completion_tokens_details"]["reasoning_tokens"] == 5
     assert "usage" not in events(not_asked.chunk(text_chunk("x")))[0]
-    assert not_asked.usage(usage) == b""
+    (finish,) = events(not_asked.end({0: "stop"}, usage))
+    assert "usage" not in finish
 
 
 def test_thinking_is_told_apart_from_the_answer() -> None:
@@ -89,7 +95,7 @@ def test_a_finish_in_mid_stream_does_not_end_the_answer() -> None:
     ]
 
     assert texts == ["", "a", "b"]
-    assert stream.answer.finish() == "length"
+    assert stream.answer.reasons(1) == {0: "length"}
 
 
 @pytest.mark.parametrize(
@@ -108,9 +114,9 @@ def test_a_finish_in_mid_stream_does_not_end_the_answer() -> None:
 def test_reasons_become_openais(native: str, text: str, reason: str) -> None:
     answer = AnswerState()
 
-    answer.collect(text_chunk(text, finish=native))
+    answer.add(text_chunk(text, finish=native))
 
-    assert answer.finish() == reason
+    assert answer.reason() == reason
 
 
 @pytest.mark.parametrize(
@@ -118,32 +124,32 @@ def test_reasons_become_openais(native: str, text: str, reason: str) -> None:
 )
 def test_a_broken_answer_is_a_failure_never_a_stop(native: str) -> None:
     answer = AnswerState()
-    answer.collect(GenerateContentResponse(candidates=[Candidate(finish_reason=native)]))
+    answer.add(GenerateContentResponse(candidates=[Candidate(finish_reason=native)]))
 
     with pytest.raises(UpstreamError) as caught:
-        answer.finish()
+        answer.reason()
 
     assert (caught.value.status, caught.value.code) == (502, native.lower())
 
 
 def test_an_answer_without_a_reason_broke_off() -> None:
     answer = AnswerState()
-    answer.collect(text_chunk("half a"))
+    answer.add(text_chunk("half a"))
 
     with pytest.raises(UpstreamError):
-        answer.finish()
+        answer.reason()
 
 
 def test_a_blocked_prompt_is_a_refusal() -> None:
     answer = AnswerState()
-    answer.collect(GenerateContentResponse(prompt_feedback=PromptFeedback(block_reason="SAFETY")))
+    answer.add(GenerateContentResponse(prompt_feedback=PromptFeedback(block_reason="SAFETY")))
 
     body = chat_completion(
         answer,
         completion_id="chatcmpl-1",
         created=1,
         model="m",
-        finish=answer.finish(),
+        reasons=answer.reasons(2),
         usage=None,
     )
 

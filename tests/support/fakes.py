@@ -1,7 +1,7 @@
 """In-memory stand-ins for Gemini and the credits service, for what is hard to bring about."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
@@ -14,7 +14,14 @@ from ai_proxy_service.core.gemini import (
     Part,
     UsageMetadata,
 )
-from ai_proxy_service.core.interfaces import Hold, HoldRequest, Settled, Settlement
+from ai_proxy_service.core.interfaces import (
+    Embeddings,
+    EmbedOptions,
+    Hold,
+    HoldRequest,
+    Settled,
+    Settlement,
+)
 
 
 def text_chunk(
@@ -67,6 +74,7 @@ class FakeGemini:
     bodies: list[GenerateContentBody] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    unsupported: frozenset[str] = frozenset()
 
     async def generate_completion(
         self, model: str, body: GenerateContentBody
@@ -86,6 +94,9 @@ class FakeGemini:
 
     async def count_tokens(self, model: str, body: GenerateContentBody) -> int:
         return self.tokens
+
+    async def embed(self, model: str, texts: Sequence[str], options: EmbedOptions) -> Embeddings:
+        return Embeddings([[1.0] for _ in texts], len(texts))
 
     async def list_models(self) -> list[str]:
         return ["gemini-2.5-flash"]

@@ -26,7 +26,7 @@ def make_order(**changes: Any) -> Order:
         "price": CATALOG.models["gemini-2.5-flash"],
         "catalog_version": CATALOG.version,
         "body": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
-        "encoded_bytes": 100,
+        "prompt_bound_tokens": 116,
         "max_output_tokens": 65_536,
         "least_thinking": {"thinkingBudget": 0},
         "streamed": True,

@@ -245,6 +245,8 @@ def test_an_empty_answer_is_an_error_and_costs_what_google_reports(stack: Stack)
         )
 
     assert (caught.value.status_code, caught.value.code) == (502, "upstream_error")
-    (charge,) = stack.transactions(account)
-    assert "candidates_tokens" not in charge["usage"]
+    # It was asked for once more, and Google charges for both.
+    charges = stack.transactions(account)
+    assert [charge["metadata"].get("attempt", 1) for charge in charges] == [2, 1]
+    assert all("candidates_tokens" not in charge["usage"] for charge in charges)
     assert stack.balance(account)["held"] == 0

@@ -19,7 +19,12 @@ from ai_proxy_service.api.routes import (
     add_routes,
     openapi_document,
 )
-from ai_proxy_service.core.interfaces import BillingService, GeminiClient
+from ai_proxy_service.core.interfaces import (
+    BillingService,
+    CallMemory,
+    GeminiClient,
+    MediaFetcher,
+)
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.models import parse_aliases
 from ai_proxy_service.core.pricing import PriceCatalog, PriceCatalogError, load_catalog
@@ -30,8 +35,10 @@ from ai_proxy_service.services.billing_service import (
     CreditsBillingService,
     LoggingBillingService,
 )
+from ai_proxy_service.services.call_memory import open_call_memory
 from ai_proxy_service.services.credits_api import CreditsApi, connect
 from ai_proxy_service.services.gemini_client import make_gemini_client
+from ai_proxy_service.services.media_fetcher import HttpMediaFetcher
 from ai_proxy_service.services.outbox import Outbox
 from ai_proxy_service.settings import ProxySettings
 from service_kit.errors import install_error_handlers
@@ -126,6 +133,10 @@ def _lifespan(
                 gemini=client,
                 relay=relay,
                 metrics=metrics,
+                calls=await _open_call_memory(settings, stack),
+                media=_open_media(settings, stack),
+                safety_threshold=settings.safety_threshold or None,
+                usage_always=settings.stream_usage == "always",
             )
             yield {**state, "gateway": gateway, "models": ModelList(gateway)}
 
@@ -160,6 +171,29 @@ async def _open_billing(
     stack.push_async_callback(_stop, delivery)
     state["credits_client"] = client
     return service
+
+
+async def _open_call_memory(settings: ProxySettings, stack: AsyncExitStack) -> CallMemory:
+    try:
+        calls = await open_call_memory(
+            settings.call_memory_uri.get_secret_value(), settings.data_dir
+        )
+    except ValueError as error:
+        sys.exit(settings_failure([f"CALL_MEMORY_URI: {error}"]))
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(settings_failure([f"DATA_DIR: {settings.data_dir} can't be used ({error})"]))
+    stack.push_async_callback(calls.aclose)
+    return calls
+
+
+def _open_media(settings: ProxySettings, stack: AsyncExitStack) -> MediaFetcher:
+    media = HttpMediaFetcher(
+        max_bytes=settings.media_max_bytes,
+        timeout_seconds=settings.media_timeout_seconds,
+        allowed_networks=settings.media_allowed_networks,
+    )
+    stack.push_async_callback(media.aclose)
+    return media
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

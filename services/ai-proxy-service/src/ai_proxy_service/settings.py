@@ -1,18 +1,43 @@
 """The proxy's settings. Each is in .env.example and in the deployment guide."""
 
+import ipaddress
+import re
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from ai_proxy_service.core.authorisation import HoldPolicy
 from ai_proxy_service.core.models import parse_aliases
 from ai_proxy_service.services.gemini_client import GeminiClientKind
-from service_kit.settings import CommonSettings
+from service_kit.settings import CommaSeparated, CommonSettings, split_commas
 
 GEMINI_URL = "https://generativelanguage.googleapis.com"
+
+SafetyThreshold = Literal[
+    "OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE"
+]
+_MEMORY = re.compile(r"|memory://|(redis|valkey)(s|\+unix)?://.+")
+
+
+def _memory_uri(uri: SecretStr) -> SecretStr:
+    if not _MEMORY.fullmatch(uri.get_secret_value()):
+        raise ValueError(
+            "it is memory://, redis://host:port/db or valkey://host:port/db; empty for a file "
+            "in DATA_DIR"
+        )
+    return uri
+
+
+def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ValueError(f"{network!r} is not a network such as 10.1.2.0/24") from None
+    return networks
 
 
 class ProxySettings(CommonSettings):
@@ -37,12 +62,24 @@ class ProxySettings(CommonSettings):
     on_disconnect: Literal["drain", "cancel"] = "drain"
     data_dir: Path = Path("./data")
 
+    call_memory_uri: Annotated[SecretStr, AfterValidator(_memory_uri)] = SecretStr("")
+    media_max_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
+    media_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
+    media_allowed_networks: Annotated[CommaSeparated, AfterValidator(_networks)] = ()
+    safety_threshold: SafetyThreshold | Literal[""] = ""
+    stream_usage: Literal["asked", "always"] = "asked"
+
     @field_validator("gemini_base_url", "credits_service_url")
     @classmethod
     def _is_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("media_allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        return split_commas(value)
 
     @field_validator("model_aliases")
     @classmethod

@@ -4,7 +4,9 @@ from typing import Any
 
 import msgspec
 
+from ai_proxy_service.translation.embeddings import EmbeddingRequest
 from ai_proxy_service.translation.openai_types import ChatRequest
+from ai_proxy_service.translation.text_completion import TextRequest
 
 _ERROR = {
     "type": "object",
@@ -37,27 +39,41 @@ COMPONENTS_PREFIX = "#/components/schemas/{name}"
 
 
 def chat_documentation() -> dict[str, Any]:
-    """Return the route's options for FastAPI."""
+    """Return the options of the chat route for FastAPI."""
+    answers = "A `chat.completion`, or `chat.completion.chunk` events"
+    return _documentation("Create a chat completion", "chat", answers, ChatRequest, streams=True)
+
+
+def completions_documentation() -> dict[str, Any]:
+    """Return the options of the text completion route for FastAPI."""
+    answers = "A `text_completion`, whole or as events"
+    return _documentation("Create a completion", "completions", answers, TextRequest, streams=True)
+
+
+def embeddings_documentation() -> dict[str, Any]:
+    """Return the options of the embedding route for FastAPI."""
+    answers = "A list of embeddings"
+    return _documentation(
+        "Create embeddings", "embeddings", answers, EmbeddingRequest, streams=False
+    )
+
+
+def _documentation(
+    summary: str, tag: str, answers: str, body: type[msgspec.Struct], *, streams: bool
+) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if streams:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    reference = {"$ref": COMPONENTS_PREFIX.format(name=body.__name__)}
     return {
         "response_model": None,
-        "summary": "Create a chat completion",
-        "tags": ["chat"],
-        "responses": {
-            200: {
-                "description": "A `chat.completion`, or `chat.completion.chunk` events",
-                "content": {
-                    "application/json": {"schema": {"type": "object"}},
-                    "text/event-stream": {"schema": {"type": "string"}},
-                },
-            },
-            **error_responses(),
-        },
+        "summary": summary,
+        "tags": [tag],
+        "responses": {200: {"description": answers, "content": content}, **error_responses()},
         "openapi_extra": {
             "requestBody": {
                 "required": True,
-                "content": {
-                    "application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}
-                },
+                "content": {"application/json": {"schema": reference}},
             }
         },
     }
@@ -77,5 +93,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def component_schemas() -> dict[str, Any]:
     """Return the schemas of the bodies that msgspec decodes."""
-    _, components = msgspec.json.schema_components([ChatRequest], ref_template=COMPONENTS_PREFIX)
+    _, components = msgspec.json.schema_components(
+        [ChatRequest, TextRequest, EmbeddingRequest], ref_template=COMPONENTS_PREFIX
+    )
     return components

@@ -1,7 +1,8 @@
 """Send a completion as server-sent events, and never lose it when the client leaves."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -10,10 +11,13 @@ from ai_proxy_service.api.errors import error_event
 from ai_proxy_service.api.tracking import Tracker
 from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.errors import InsufficientCreditError
-from ai_proxy_service.core.gemini import GeminiError
+from ai_proxy_service.core.gemini import GeminiError, GenerateContentResponse
+from ai_proxy_service.core.relay import Relay
+from ai_proxy_service.core.usage import TokenUsage
+from ai_proxy_service.translation.answer import AnswerState
 from ai_proxy_service.translation.errors import to_service_error
 from ai_proxy_service.translation.finish import LENGTH
-from ai_proxy_service.translation.stream import DONE, ChatStreamTranslator
+from ai_proxy_service.translation.stream import DONE
 from service_kit.errors import ServiceError, internal_error
 from service_kit.logging import get_logger
 from service_kit.request_id import current_request_id
@@ -28,7 +32,7 @@ STREAM_HEADERS = {
 }
 # A comment keeps proxies on the way from closing a connection on which Gemini is silent.
 PING = b": ping\n\n"
-PING_SECONDS = 15.0
+PING_SECONDS = 12.0
 # Who reads nothing for so long is taken for gone.
 SEND_SECONDS_MAX = 60.0
 # How far the reading may run ahead of the client.
@@ -85,24 +89,55 @@ class EventSender:
                 return
 
 
+class Translator(Protocol):
+    """Turns Gemini's chunks into the events of one surface."""
+
+    answer: AnswerState
+
+    def chunk(self, received: GenerateContentResponse) -> bytes:
+        """Return the events for one chunk."""
+
+    def finish(self) -> bytes:
+        """Return what was held back, once no more chunks come."""
+
+    def end(self, reasons: dict[int, str], usage: TokenUsage | None) -> bytes:
+        """Return the events that end the choices and tell the usage."""
+
+
 class EventStream(Response):
-    """A streamed answer whose completion has been opened already.
+    """A streamed answer whose completion has been opened, or is still being opened.
 
     Starlette's own streaming response cancels the request when the client leaves; here the
     completion is handed over instead, to be read to its end and charged.
+
+    Args:
+        opening: the completion on its way.
+        relay: where it goes if the client leaves.
+        translator: makes the events.
+        choices: how many answers were asked for.
+        remember: keeps what belongs to the answer's calls.
+        tracker: counts it.
+        headers: besides those of every stream.
     """
 
     def __init__(
         self,
-        completion: Completion,
-        translator: ChatStreamTranslator,
+        opening: asyncio.Task[Completion],
+        *,
+        relay: Relay,
+        translator: Translator,
+        choices: int,
+        remember: Callable[[AnswerState], Awaitable[None]],
         tracker: Tracker,
         headers: Mapping[str, str],
     ) -> None:
         super().__init__(None, headers={**STREAM_HEADERS, **headers})
         del self.headers["content-length"]
-        self._completion = completion
+        self._opening = opening
+        self._relay = relay
         self._translator = translator
+        self._choices = choices
+        self._remember = remember
         self._tracker = tracker
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,13 +150,13 @@ class EventStream(Response):
                 await self._serve(EventSender(send), receive)
             finally:
                 # Nothing happens here if it was settled; otherwise it goes on without the client.
-                self._completion.abandon()
+                self._relay.leave(self._opening)
 
     async def _serve(self, sender: EventSender, receive: Receive) -> None:
         """Read and send side by side, until all is sent or the client is gone."""
         reading = asyncio.create_task(self._read(sender))
         sending = asyncio.create_task(sender.run())
-        gone = asyncio.create_task(_disconnected(receive))
+        gone = asyncio.create_task(disconnected(receive))
         tasks = (reading, sending, gone)
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,37 +165,57 @@ class EventStream(Response):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if sending.cancelled() or sending.exception() is not None:
-            _log.info("client_left", completion_id=self._completion.order.completion_id)
+            _log.info("client_left", request_id=current_request_id())
 
     async def _read(self, sender: EventSender) -> None:
         """Translate the completion, settle it, and end the response."""
-        completion, translator = self._completion, self._translator
+        try:
+            ending = await self._translate(sender)
+        except GeminiError as error:
+            ending = error_event(to_service_error(error), current_request_id())
+        except ServiceError as error:
+            ending = error_event(error, current_request_id())
+        except Exception:  # noqa: BLE001 - whatever it is, the client is told; `leave` settles
+            _log.exception("stream_failed")
+            ending = error_event(internal_error(), current_request_id())
+        await sender.put(ending + DONE)
+        sender.close()
+
+    async def _translate(self, sender: EventSender) -> bytes:
+        """Send the answer as it comes, and return how it ends."""
+        if not self._opening.done():
+            # Shows the client, and whatever is in between, that the answer is on its way.
+            await sender.put(PING)
+        try:
+            completion = await asyncio.shield(self._opening)
+        except asyncio.CancelledError:
+            if not self._opening.cancelled():
+                raise
+            raise ServiceError(
+                "The server is shutting down. Please try again.",
+                status=503,
+                code="server_is_overloaded",
+            ) from None
+        translator = self._translator
         try:
             while chunks := await completion.receive():
                 # What arrived together is sent together.
                 events = b"".join([translator.chunk(chunk) for chunk in chunks])
                 if events:
                     await sender.put(events)
-            reason = LENGTH if completion.cut_off else translator.answer.finish()
-            await completion.settle()
-            self._tracker.finish(successful=True)
-            ending = self._ending(reason)
-        except GeminiError as error:
+        except GeminiError:
             await completion.settle(estimated=True)
-            ending = error_event(to_service_error(error), current_request_id())
-        except ServiceError as error:
+            raise
+        await sender.put(translator.finish())
+        try:
+            reasons = translator.answer.reasons(self._choices, cut_off=completion.cut_off)
+            await self._remember(translator.answer)
+        finally:
             await completion.settle()
-            ending = error_event(error, current_request_id())
-        except Exception:  # noqa: BLE001 - whatever it is, the client is told; `abandon` settles
-            _log.exception("stream_failed", completion_id=completion.order.completion_id)
-            ending = error_event(internal_error(), current_request_id())
-        await sender.put(ending + DONE)
-        sender.close()
-
-    def _ending(self, reason: str) -> bytes:
-        completion, translator = self._completion, self._translator
-        events = translator.finish(reason) + translator.usage(completion.usage)
-        if completion.cut_off or (completion.lowered_max_tokens and reason == LENGTH):
+        self._tracker.finish(successful=True)
+        events = translator.end(reasons, completion.usage)
+        cut_short = completion.lowered_max_tokens and LENGTH in reasons.values()
+        if completion.cut_off or cut_short:
             events += error_event(credit_used_up(), current_request_id())
         return events
 
@@ -172,7 +227,7 @@ def credit_used_up() -> InsufficientCreditError:
     )
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
     """Return when the client has gone."""
     while True:
         message = await receive()

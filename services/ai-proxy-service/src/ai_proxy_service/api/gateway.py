@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from ai_proxy_service.core.interfaces import GeminiClient
+from ai_proxy_service.core.interfaces import CallMemory, GeminiClient, MediaFetcher
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.pricing import PriceCatalog
 from ai_proxy_service.core.relay import Relay
+from ai_proxy_service.translation.google_options import Threshold
 from service_kit.keys import Principal
 
 ANONYMOUS = Principal("anonymous")
@@ -24,6 +25,10 @@ class Gateway:
         gemini: Gemini itself, for what costs nothing.
         relay: the one way to a completion.
         metrics: what is counted.
+        calls: what Gemini wants to see again with its calls.
+        media: fetches files that messages name by URL.
+        safety_threshold: the operator's safety filter, where a request has none.
+        usage_always: streams tell their usage also where it was not asked for.
     """
 
     aliases: Mapping[str, str]
@@ -31,6 +36,10 @@ class Gateway:
     gemini: GeminiClient
     relay: Relay
     metrics: ProxyMetrics
+    calls: CallMemory
+    media: MediaFetcher
+    safety_threshold: Threshold | None = None
+    usage_always: bool = False
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -89,7 +89,7 @@ def _model(name: str, gateway: Gateway) -> dict[str, Any]:
         "created": int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()),
         "owned_by": "google",
         "context_window": price.context_tokens,
-        "max_output_tokens": price.max_output_tokens,
+        **({"max_output_tokens": price.max_output_tokens} if price.max_output_tokens else {}),
     }
 
 

@@ -5,12 +5,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from ai_proxy_service.api import chat, models
+from ai_proxy_service.api import chat, embeddings, models, text_completions
 from ai_proxy_service.api.documentation import component_schemas
 from ai_proxy_service.api.operations import operations_router
 from ai_proxy_service.core.metrics import ProxyMetrics
 
-SURFACES = (chat.router, models.router)
+SURFACES = (chat.router, text_completions.router, embeddings.router, models.router)
 # Headers of ours that tell what OpenAI's answers have no place for.
 OWN_HEADERS = (
     "x-credits-charged",
@@ -18,7 +18,9 @@ OWN_HEADERS = (
     "x-credits-max-output-tokens",
     "x-proxy-ignored-params",
 )
-COMPLETION_PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
+COMPLETION_PATHS = frozenset(
+    {"/v1/chat/completions", "/chat/completions", "/v1/completions", "/completions"}
+)
 
 
 def add_routes(app: FastAPI, metrics: ProxyMetrics, credits_url: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ai_proxy_service.core.pricing import ModelPrice, nanos_of
+from ai_proxy_service.core.usage import STANDARD_TIER
 
 # Gemini counts a few tokens of its own around each message; the JSON around the text,
 # which counts as text here, is far longer, but not for an empty request.
@@ -37,8 +38,8 @@ class Estimate:
 
     Attributes:
         prompt_tokens: upper bound, or the exact count.
-        prompt_nanos: what the prompt costs at most.
-        output_pico: unit price of an output token, in pico-USD.
+        prompt_nanos: what the prompt, and what is looked up for it, costs at most.
+        output_pico: the highest unit price of an output token, in pico-USD.
         max_output_tokens: the most that the model may produce for this request.
     """
 
@@ -68,6 +69,8 @@ class Estimate:
 
     def output_tokens_for(self, nanos: int) -> int:
         """Return how much output an amount pays for, after the prompt."""
+        if self.output_pico == 0:
+            return self.max_output_tokens
         left_pico = (nanos - self.prompt_nanos) * 1_000
         return max(0, min(self.max_output_tokens, left_pico // self.output_pico))
 
@@ -77,13 +80,35 @@ def prompt_bound_tokens(encoded_body_bytes: int) -> int:
     return encoded_body_bytes + PROMPT_ALLOWANCE_TOKENS
 
 
-def estimate(price: ModelPrice, prompt_tokens: int, max_output_tokens: int) -> Estimate:
-    """Work out what a request can cost."""
-    rates = price.rates_for(prompt_tokens)
+def estimate(
+    price: ModelPrice,
+    prompt_tokens: int,
+    max_output_tokens: int,
+    *,
+    tier: str = STANDARD_TIER,
+    lookups_pico: int = 0,
+    audible: bool = False,
+) -> Estimate:
+    """Work out what a request can cost.
+
+    Args:
+        price: the model's price.
+        prompt_tokens: upper bound, or the exact count.
+        max_output_tokens: the most that the model may produce for this request.
+        tier: the service tier that was asked for.
+        lookups_pico: what lookups may cost, in pico-USD; see `ModelPrice.lookups_bound_pico`.
+        audible: the prompt may have sound, which costs more than text.
+    """
+    # Gemini refuses a prompt that doesn't fit, and then nothing is charged. What is embedded is
+    # several prompts: each must fit, not their sum.
+    fits = price.kind == "embedding" or prompt_tokens <= price.context_tokens
+    fitting_tokens = prompt_tokens if fits else price.context_tokens
+    rates = price.rates_for(fitting_tokens, tier)
+    input_pico = rates.worst_input if audible else rates.input
     return Estimate(
-        prompt_tokens=prompt_tokens,
-        prompt_nanos=nanos_of(prompt_tokens * rates.input),
-        output_pico=rates.output,
+        prompt_tokens=fitting_tokens,
+        prompt_nanos=nanos_of(fitting_tokens * input_pico + lookups_pico),
+        output_pico=rates.worst_output,
         max_output_tokens=max_output_tokens,
     )
 

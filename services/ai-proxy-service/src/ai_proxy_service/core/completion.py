@@ -2,22 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from ai_proxy_service.core.background import BackgroundTasks
+from ai_proxy_service.core.charging import charge
 from ai_proxy_service.core.gemini import GeminiError, GenerateContentResponse
 from ai_proxy_service.core.interfaces import (
+    NO_HOLD,
     BillingService,
     GeminiStream,
-    Hold,
     Settled,
-    Settlement,
 )
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
-from ai_proxy_service.core.pricing import cost_of, usage_record
-from ai_proxy_service.core.usage import TokenUsage, usage_of
+from ai_proxy_service.core.usage import TokenUsage, UsageTally
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -33,9 +31,10 @@ class Completion:
 
     Attributes:
         order: what was asked for.
-        usage: what Gemini has reported so far; None before its first report.
         cut_off: the account's credit ended before the answer did.
         lowered_max_tokens: the output limit sent to Gemini, if credit made it a lower one.
+        first: what had come when it was opened.
+        collected: all of it, where the answer was collected before it was handed over.
     """
 
     def __init__(
@@ -53,11 +52,13 @@ class Completion:
         on_end: Callable[["Completion"], None],
     ) -> None:
         self.order = order
-        self.usage: TokenUsage | None = None
+        self._tally = UsageTally(order.tier)
         self.cut_off = False
         self.lowered_max_tokens = lowered_max_tokens
         self._stream = stream
-        self._first = first
+        self.first = tuple(first)
+        self.collected: list[GenerateContentResponse] = []
+        self._unread = first
         self._meter = meter
         self._billing = billing
         self._metrics = metrics
@@ -66,7 +67,7 @@ class Completion:
         self._on_end = on_end
         self._settling: asyncio.Task[Settled] | None = None
         self._abandoned = False
-        self._note_usage(first)
+        self._tally.note(first)
 
     async def receive(self) -> list[GenerateContentResponse]:
         """Return the chunks that have arrived; an empty list is the end.
@@ -78,22 +79,36 @@ class Completion:
         """
         if self.cut_off:
             return []
-        chunks, self._first = self._first, []
+        chunks, self._unread = self._unread, []
         if not chunks:
             chunks = await self._stream.receive()
-            self._note_usage(chunks)
-        if self._meter is not None and self.usage is not None and chunks:
-            self.cut_off = await self._meter.follow(self.usage)
+            self._tally.note(chunks)
+        if self._meter is not None and chunks and (usage := self.usage) is not None:
+            self.cut_off = await self._meter.follow(usage)
             if self.cut_off:
                 await self._stream.aclose()
         return chunks
 
-    def _note_usage(self, chunks: list[GenerateContentResponse]) -> None:
-        # Counts are cumulative: the last report is the right one, never the sum.
-        for chunk in reversed(chunks):
-            if chunk.usage_metadata is not None:
-                self.usage = usage_of(chunk.usage_metadata)
-                return
+    async def collect(self) -> None:
+        """Receive all of it; whatever ends that early, what was used is charged.
+
+        Raises:
+            GeminiError: the answer broke off; it has been settled.
+        """
+        try:
+            while chunks := await self.receive():
+                self.collected += chunks
+        except GeminiError:
+            await self.settle(estimated=True)
+            raise
+        except BaseException:
+            self.abandon()
+            raise
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What Gemini has reported so far; None before its first report."""
+        return self._tally.usage
 
     async def settle(self, *, estimated: bool = False) -> Settled:
         """Charge for what Gemini reported, return the rest of the hold, close the upstream.
@@ -107,7 +122,7 @@ class Completion:
     def _start_settling(self, *, estimated: bool) -> asyncio.Task[Settled]:
         if self._settling is None:
             self._settling = self._background.start_money(
-                self._settle(estimated=estimated), f"settle-{self.order.completion_id}"
+                self._settle(estimated=estimated), f"settle-{self.order.billing_key}"
             )
         return self._settling
 
@@ -115,43 +130,17 @@ class Completion:
         if self._meter is not None:
             self._meter.stop()
         try:
-            return await self._charge(estimated=estimated)
+            return await charge(
+                self.order,
+                self.usage or TokenUsage(),
+                self._meter.hold if self._meter else NO_HOLD,
+                billing=self._billing,
+                metrics=self._metrics,
+                estimated=estimated,
+            )
         finally:
             self._on_end(self)
             await self._stream.aclose()
-
-    async def _charge(self, *, estimated: bool) -> Settled:
-        order = self.order
-        hold = self._meter.hold if self._meter else Hold("", 0, None)
-        usage = self.usage or TokenUsage()
-        cost = cost_of(usage, order.price)
-        self._metrics.completed(order.model, usage, cost.amount_nanos)
-        if cost.amount_nanos == 0:
-            await self._billing.release(hold)
-            return Settled(0, None)
-        return await self._billing.settle(
-            Settlement(
-                key=f"settle-{order.completion_id}",
-                account=order.account,
-                hold_id=hold.hold_id,
-                amount_nanos=cost.amount_nanos,
-                description=f"{order.model}: {usage.input_tokens} in, {usage.output_tokens} out",
-                usage=usage_record(usage),
-                price=cost.as_price(order.model, order.catalog_version),
-                metadata=self._metadata(estimated=estimated),
-            )
-        )
-
-    def _metadata(self, *, estimated: bool) -> dict[str, Any]:
-        order = self.order
-        metadata: dict[str, Any] = {
-            "completion_id": order.completion_id,
-            "request_id": order.request_id,
-            "key": order.key_name,
-        }
-        if estimated:
-            metadata["estimated"] = True
-        return metadata
 
     def abandon(self) -> None:
         """Go on without the client: Google goes on and charges, so the answer is read to its end.

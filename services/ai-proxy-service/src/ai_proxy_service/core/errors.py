@@ -2,7 +2,8 @@
 
     ServiceError (kit)
     ├── InvalidRequestError      400  the client's request
-    │   └── ModelNotFoundError   400
+    │   ├── ModelNotFoundError   400
+    │   └── MediaFetchError      400  a file that a message names can't be had
     ├── InsufficientCreditError  402  the account can't pay; no SDK retries it
     ├── AccountClosedError       403  the account is frozen or closed
     ├── BillingUnavailableError  503  it could not be found out whether the account can pay
@@ -32,6 +33,20 @@ class ModelNotFoundError(InvalidRequestError):
             status=status,
             field="model",
         )
+
+
+class MediaFetchError(InvalidRequestError):
+    """A file that a message names by URL can't be had, or may not be.
+
+    Attributes:
+        url: which one; where it stood in the request is for who knows that to say.
+    """
+
+    code = "invalid_image_url"
+
+    def __init__(self, url: str, message: str) -> None:
+        super().__init__(message)
+        self.url = url
 
 
 class InsufficientCreditError(ServiceError):
@@ -85,3 +100,12 @@ class UpstreamError(ServiceError):
 
     status = 502
     code = "upstream_error"
+
+
+def unusable_answer(finish: str | None) -> UpstreamError:
+    """Return the error for an answer that can't be used: for Gemini's reason, if it gave one."""
+    if finish is None:
+        return UpstreamError("The model's answer broke off. Please try again.")
+    return UpstreamError(
+        "The model produced an answer that can't be used. Please try again.", code=finish.lower()
+    )

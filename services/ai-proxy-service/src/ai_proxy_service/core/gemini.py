@@ -5,7 +5,7 @@ https://ai.google.dev/api/generate-content. Everything is optional, as real traf
 nearly every field at times; unknown fields are ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,8 +14,100 @@ GenerateContentBody = dict[str, Any]
 """A `generateContent` request body, ready to be encoded."""
 
 
+# The numbers of Gemini's enumeration, which some of its client libraries ask for: the index.
+_FINISH_REASONS = (
+    *("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER"),
+    *("LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL"),
+    *("IMAGE_SAFETY", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "IMAGE_PROHIBITED_CONTENT"),
+    *("IMAGE_OTHER", "NO_IMAGE", "IMAGE_RECITATION"),
+)
+_BLOCK_REASONS = (
+    *("BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT"),
+    "IMAGE_SAFETY",
+)
+_MODALITIES = ("MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT")
+MISSING_SIGNATURE = "MISSING_THOUGHT_SIGNATURE"
+# The model produced something that can't be used: a failure, never a silent stop.
+BROKEN_FINISHES = frozenset(
+    {
+        *("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"),
+        *("TOO_MANY_TOOL_CALLS", MISSING_SIGNATURE),
+    }
+)
+
+
+def _name(value: str | int | None, names: tuple[str, ...]) -> str | None:
+    if isinstance(value, int):
+        return names[value] if 0 <= value < len(names) else f"UNKNOWN_{value}"
+    return value
+
+
+def finish_name(reason: str | int | None) -> str | None:
+    """Return a finish reason's name, whichever way it was sent."""
+    return _name(reason, _FINISH_REASONS)
+
+
+def block_name(reason: str | int | None) -> str | None:
+    """Return a block reason's name, whichever way it was sent."""
+    return _name(reason, _BLOCK_REASONS)
+
+
+def modality_name(modality: str | int | None) -> str | None:
+    """Return a modality's name, whichever way it was sent."""
+    return _name(modality, _MODALITIES)
+
+
 class _Wire(msgspec.Struct, rename="camel", gc=False, omit_defaults=True):
     """Base of the wire types: camel case names, absent means default."""
+
+
+class Blob(_Wire):
+    """Data inside the message: an image, audio, a document. `data` is base64."""
+
+    mime_type: str = ""
+    data: str = ""
+
+
+class PartialArgument(_Wire):
+    """A piece of one argument, where a call comes in pieces (Vertex AI only)."""
+
+    json_path: str = ""
+    string_value: str | None = None
+    number_value: float | None = None
+    bool_value: bool | None = None
+    null_value: Any = msgspec.UNSET
+    will_continue: bool | None = None
+
+
+class FunctionCall(_Wire):
+    """A call of a function that the request declared. Older models give it no id."""
+
+    name: str | None = None
+    args: dict[str, Any] | None = None
+    id: str | None = None
+    partial_args: list[PartialArgument] | None = None
+    will_continue: bool | None = None
+
+
+class FunctionResponse(_Wire):
+    """The result of a call that Gemini's own servers have made, for example over MCP."""
+
+    name: str | None = None
+    id: str | None = None
+
+
+class ExecutableCode(_Wire):
+    """A program that Gemini wrote and ran."""
+
+    code: str = ""
+    language: str | int | None = None
+
+
+class CodeExecutionResult(_Wire):
+    """What such a program printed."""
+
+    output: str = ""
+    outcome: str | int | None = None
 
 
 class Part(_Wire):
@@ -24,6 +116,14 @@ class Part(_Wire):
     text: str | None = None
     thought: bool | None = None
     thought_signature: str | None = None
+    function_call: FunctionCall | None = None
+    function_response: FunctionResponse | None = None
+    inline_data: Blob | None = None
+    executable_code: ExecutableCode | None = None
+    code_execution_result: CodeExecutionResult | None = None
+    # A server-side tool's call and result: only handed back, never looked into.
+    tool_call: dict[str, Any] | None = None
+    tool_response: dict[str, Any] | None = None
 
 
 class Content(_Wire):
@@ -33,26 +133,86 @@ class Content(_Wire):
     role: str | None = None
 
 
+class GroundingSource(_Wire):
+    """A page or place that an answer rests on."""
+
+    uri: str | None = None
+    title: str | None = None
+
+
+class GroundingChunk(_Wire):
+    """One source; which member is there says what kind."""
+
+    web: GroundingSource | None = None
+    maps: GroundingSource | None = None
+    retrieved_context: GroundingSource | None = None
+
+
+class Segment(_Wire):
+    """A stretch of the answer; offsets are in bytes of UTF-8."""
+
+    start_index: int = 0
+    end_index: int = 0
+    text: str = ""
+
+
+class GroundingSupport(_Wire):
+    """Which sources a stretch of the answer rests on."""
+
+    segment: Segment | None = None
+    grounding_chunk_indices: list[int] | None = None
+
+
+class GroundingMetadata(_Wire):
+    """What Gemini looked up for an answer."""
+
+    grounding_chunks: list[GroundingChunk] | None = None
+    grounding_supports: list[GroundingSupport] | None = None
+    web_search_queries: list[str] | None = None
+
+
+class TokenLogprob(_Wire):
+    """How likely one token was."""
+
+    token: str = ""
+    log_probability: float = 0.0
+
+
+class TopLogprobs(_Wire):
+    """The likeliest tokens at one place."""
+
+    candidates: list[TokenLogprob] | None = None
+
+
+class LogprobsResult(_Wire):
+    """How likely the chosen tokens were, and which others there were."""
+
+    chosen_candidates: list[TokenLogprob] | None = None
+    top_candidates: list[TopLogprobs] | None = None
+
+
 class Candidate(_Wire):
     """One answer, or the next part of it in a stream."""
 
     content: Content | None = None
-    finish_reason: str | None = None
+    finish_reason: str | int | None = None
     finish_message: str | None = None
     index: int | None = None
+    grounding_metadata: GroundingMetadata | None = None
+    logprobs_result: LogprobsResult | None = None
 
 
 class PromptFeedback(_Wire):
     """Why the prompt was refused, if it was."""
 
-    block_reason: str | None = None
+    block_reason: str | int | None = None
     block_reason_message: str | None = None
 
 
 class ModalityTokenCount(_Wire):
     """Tokens of one modality."""
 
-    modality: str | None = None
+    modality: str | int | None = None
     token_count: int = 0
 
 
@@ -68,6 +228,7 @@ class UsageMetadata(_Wire):
     prompt_tokens_details: list[ModalityTokenCount] | None = None
     cache_tokens_details: list[ModalityTokenCount] | None = None
     candidates_tokens_details: list[ModalityTokenCount] | None = None
+    service_tier: str | None = None
 
 
 class ErrorStatus(_Wire):
@@ -90,6 +251,43 @@ class GenerateContentResponse(_Wire):
     error: ErrorStatus | None = None
 
 
+def broken_finish(answer: Iterable[GenerateContentResponse]) -> str | None:
+    """Return why an answer can't be used, if it says so; one candidate is enough."""
+    for chunk in answer:
+        for candidate in chunk.candidates or ():
+            name = finish_name(candidate.finish_reason)
+            if name in BROKEN_FINISHES:
+                return name
+    return None
+
+
+def never_ends(answer: Iterable[GenerateContentResponse]) -> bool:
+    """Tell whether a whole answer gives no reason for its end: it broke off somewhere."""
+    return not any(
+        chunk.prompt_feedback is not None
+        if not chunk.candidates
+        else any(candidate.finish_reason is not None for candidate in chunk.candidates)
+        for chunk in answer
+    )
+
+
+def shows_something(answer: Iterable[GenerateContentResponse]) -> bool:
+    """Tell whether chunks have anything that a client could be shown, an end included."""
+    return any(
+        chunk.prompt_feedback is not None
+        if not chunk.candidates
+        else any(
+            candidate.finish_reason is not None
+            or any(
+                part.text or part.text is None
+                for part in (candidate.content and candidate.content.parts) or ()
+            )
+            for candidate in chunk.candidates
+        )
+        for chunk in answer
+    )
+
+
 class GeminiError(Exception):
     """Gemini refused or failed.
 
@@ -98,12 +296,14 @@ class GeminiError(Exception):
         reason: Google's canonical status, for example ``RESOURCE_EXHAUSTED``.
         message: Google's own text; may show internals, so clients see it for bad requests only.
         details: Google's typed details, for example a ``RetryInfo``.
+        other_key_may_help: the trouble is the API key's, and there is another one.
     """
 
     def __init__(
         self, status: int, reason: str, message: str, details: list[Any] | None = None
     ) -> None:
         super().__init__(f"{status} {reason}: {message}")
+        self.other_key_may_help = False
         self.status = status
         self.reason = reason
         self.message = message

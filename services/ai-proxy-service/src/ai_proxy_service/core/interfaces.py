@@ -1,9 +1,36 @@
 """What the core needs from the outside: a model service and a billing service."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ai_proxy_service.core.gemini import GenerateContentBody, GenerateContentResponse
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedOptions:
+    """How texts are to be embedded.
+
+    Attributes:
+        dimensions: length of each vector; None for the model's own.
+        task_type: what the vectors are for, for example ``RETRIEVAL_QUERY``.
+    """
+
+    dimensions: int | None = None
+    task_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors as Gemini gave them.
+
+    Attributes:
+        vectors: one a text.
+        prompt_tokens: what Gemini counted; None where it did not say.
+    """
+
+    vectors: list[list[float]]
+    prompt_tokens: int | None
 
 
 class GeminiStream(Protocol):
@@ -24,7 +51,15 @@ class GeminiStream(Protocol):
 
 
 class GeminiClient(Protocol):
-    """Google Gemini's `generateContent` family."""
+    """Google Gemini's `generateContent` family.
+
+    Every call raises `InvalidRequestError` where the client behind it can't say what the body
+    says, and leaving that out would change the answer.
+    """
+
+    @property
+    def unsupported(self) -> frozenset[str]:
+        """OpenAI's names of parameters that this client leaves out without harm."""
 
     async def generate_completion(
         self, model: str, body: GenerateContentBody
@@ -51,8 +86,15 @@ class GeminiClient(Protocol):
             GeminiError: as `generate_completion`.
         """
 
+    async def embed(self, model: str, texts: Sequence[str], options: EmbedOptions) -> Embeddings:
+        """Return the vectors of some texts, in their order.
+
+        Raises:
+            GeminiError: as `generate_completion`.
+        """
+
     async def list_models(self) -> list[str]:
-        """Return the ids, without ``models/``, of all models that can generate content.
+        """Return the ids, without ``models/``, of all models that generate content or embed.
 
         Raises:
             GeminiError: as `generate_completion`.
@@ -94,6 +136,10 @@ class Hold:
     hold_id: str
     amount_nanos: int
     available_nanos: int | None
+
+
+NO_HOLD = Hold("", 0, None)
+"""Stands for a hold where nothing is enforced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +213,52 @@ class BillingService(Protocol):
 
     async def release(self, hold: Hold) -> None:
         """Return a whole hold; if that can't be delivered the hold expires by itself."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+class CallMemory(Protocol):
+    """Keeps for a while what Gemini wants to see again with a tool call of its own.
+
+    Clients are expected to send it back themselves, but most drop fields that they don't know.
+    It is a help, never a condition: where it fails, it knows nothing.
+    """
+
+    async def recall(self, account: str, call_ids: Collection[str]) -> Mapping[str, bytes]:
+        """Return what is known of some calls of an account; unknown ones are left out."""
+
+    async def remember(self, account: str, calls: Mapping[str, bytes]) -> None:
+        """Keep what belongs to calls, by their ids, until it expires."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file that was fetched.
+
+    Attributes:
+        mime_type: what its content was found to be, never only what its server said.
+        data: base64 of the content.
+        content_bytes: its size before that.
+    """
+
+    mime_type: str
+    data: str
+    content_bytes: int
+
+
+class MediaFetcher(Protocol):
+    """Fetches the files that messages name by URL."""
+
+    async def fetch(self, urls: Collection[str]) -> Mapping[str, Media]:
+        """Fetch files side by side.
+
+        Raises:
+            MediaFetchError: one could not be had, or may not be; nothing is fetched any more.
+        """
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -73,6 +73,12 @@ class ProxyMetrics(MetricsRegistry):
             "Raises of holds and heartbeats in mid-stream.",
             registry=registry,
         )
+        self.repeated = Counter(
+            "gateway_upstream_repeats",
+            "Requests made to Gemini a second time, by why: refused, or an unusable answer.",
+            ("why",),
+            registry=registry,
+        )
         self.abandoned = Counter(
             "gateway_completions_abandoned",
             "Completions whose client left, by what was done with them.",

@@ -1,11 +1,12 @@
 """What is to be completed, and for whom."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ai_proxy_service.core.gemini import GenerateContentBody
 from ai_proxy_service.core.pricing import ModelPrice
+from ai_proxy_service.core.usage import STANDARD_TIER
 
 # Thinking counts against the output limit: with less than this, a model that thinks as it
 # likes may spend all of it before the first word.
@@ -25,11 +26,18 @@ class Order:
         price: its price.
         catalog_version: where the price is from.
         body: the `generateContent` body.
-        encoded_bytes: the body's size as sent.
-        max_output_tokens: the most output that the request and the model allow.
+        prompt_bound_tokens: the most tokens that the prompt can have.
+        max_output_tokens: the most output that the request and the model allow for one answer.
         least_thinking: `thinkingConfig` for an output limit that had to be made small; None
             where the client decided, or the model does not think.
         streamed: whether the client wants it as a stream.
+        without_signatures: the body with placeholders for all thought signatures, to be tried if
+            Gemini refuses those in it; None if there are none.
+        tier: Google's service tier that was asked for.
+        lookups_pico: what Google's own tools may cost besides tokens, in pico-USD.
+        audible: the prompt may have sound, which costs more than text.
+        candidates: how many answers are wanted side by side.
+        attempt: 1, or 2 for a repetition of an answer that could not be used.
     """
 
     completion_id: str
@@ -40,13 +48,34 @@ class Order:
     price: ModelPrice
     catalog_version: str
     body: GenerateContentBody
-    encoded_bytes: int
+    prompt_bound_tokens: int
     max_output_tokens: int
     least_thinking: Mapping[str, Any] | None
     streamed: bool
+    without_signatures: Callable[[], GenerateContentBody] | None = None
+    tier: str = STANDARD_TIER
+    lookups_pico: int = 0
+    audible: bool = False
+    candidates: int = 1
+    attempt: int = 1
 
-    def limited_body(self, max_output_tokens: int) -> GenerateContentBody:
-        """Return the body with an output limit, and no more thinking than fits in it."""
+    @property
+    def billing_key(self) -> str:
+        """What makes the idempotency keys of this attempt's hold and charge."""
+        return self.completion_id if self.attempt == 1 else f"{self.completion_id}-{self.attempt}"
+
+    @property
+    def all_output_tokens(self) -> int:
+        """The most output of all answers together."""
+        return self.max_output_tokens * self.candidates
+
+    def limited_body(self, all_output_tokens: int) -> GenerateContentBody:
+        """Return the body with an output limit, and no more thinking than fits in it.
+
+        Args:
+            all_output_tokens: the limit for all answers together.
+        """
+        max_output_tokens = max(1, all_output_tokens // self.candidates)
         config = dict(self.body.get("generationConfig", {}))
         config["maxOutputTokens"] = max_output_tokens
         if max_output_tokens < SMALL_LIMIT_TOKENS and self.least_thinking is not None:

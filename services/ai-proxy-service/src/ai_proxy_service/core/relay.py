@@ -5,29 +5,49 @@ Every surface, streaming or not, goes through here, so that none can forget to b
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ai_proxy_service.core.authorisation import (
     Estimate,
     HoldPolicy,
     estimate,
     hold_nanos,
-    prompt_bound_tokens,
 )
 from ai_proxy_service.core.background import BackgroundTasks
-from ai_proxy_service.core.completion import Completion
-from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
-from ai_proxy_service.core.gemini import GeminiError, GenerateContentResponse
+from ai_proxy_service.core.charging import charge
+from ai_proxy_service.core.completion import DRAINS_MAX, Completion
+from ai_proxy_service.core.errors import (
+    BillingUnavailableError,
+    InsufficientCreditError,
+    unusable_answer,
+)
+from ai_proxy_service.core.gemini import (
+    GeminiError,
+    GenerateContentResponse,
+    broken_finish,
+    never_ends,
+    shows_something,
+)
 from ai_proxy_service.core.interfaces import (
+    NO_HOLD,
     BillingService,
     GeminiClient,
     GeminiStream,
     Hold,
     HoldRequest,
+    Settled,
 )
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
+from ai_proxy_service.core.tries import Tries
+from ai_proxy_service.core.usage import TokenUsage
+from service_kit.logging import get_logger
+
+_log = get_logger(__name__)
+T = TypeVar("T")
 
 # Credit that running requests hold comes back within moments: a burst on a thin balance
 # waits this long for it before it is refused.
@@ -68,8 +88,34 @@ class Relay:
         self._policy = policy
         self._drain = drain_on_disconnect
         self._background = BackgroundTasks()
+        self._opening: set[asyncio.Task[Completion]] = set()
         self._running: set[Completion] = set()
         self._last_available: dict[str, int] = {}
+
+    def start(self, order: Order) -> asyncio.Task[Completion]:
+        """Open or, if the client wants it whole, collect a completion, in a task of its own.
+
+        Whoever stops waiting for it has to `leave` it.
+        """
+        work = self.open(order) if order.streamed else self.collect(order)
+        task = asyncio.create_task(work, name=f"open-{order.completion_id}")
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return task
+
+    def leave(self, opening: asyncio.Task[Completion]) -> None:
+        """Go on without the client: read the answer to its end, or stop it, as is the policy.
+
+        Never waits. Does nothing if the answer has been settled already.
+        """
+        if opening.done():
+            if not opening.cancelled() and opening.exception() is None:
+                opening.result().abandon()
+            return
+        if not self._drain or len(self._background) >= DRAINS_MAX:
+            opening.cancel()
+        self._opening.discard(opening)
+        self._background.start(_abandon(opening), opening.get_name())
 
     async def open(self, order: Order) -> Completion:
         """Authorise an order and return its completion with the first chunk already there.
@@ -79,21 +125,70 @@ class Relay:
             AccountClosedError: it may not be used.
             BillingUnavailableError: not known whether it can pay.
             GeminiError: Gemini refused or failed; nothing was charged.
+            UpstreamError: the answer can't be used, nor a second one; both were charged.
         """
-        authorised = await self._authorise(order)
+        tries = Tries(order)
+        completion = await self._open(tries)
+        if _is_broken(completion.first) and tries.left:
+            completion = await self._repeat(tries, completion)
+        if _is_broken(completion.first):
+            await completion.settle()
+            raise unusable_answer(broken_finish(completion.first))
+        return completion
+
+    async def collect(self, order: Order) -> Completion:
+        """Authorise an order and return its completion once all of it has come.
+
+        Raises:
+            ServiceError, GeminiError: as `open`; what was used before it broke off is charged.
+        """
+        tries = Tries(order)
+        completion = await self._open(tries)
+        await completion.collect()
+        if tries.left and not completion.cut_off and _is_unusable(completion.collected):
+            completion = await self._repeat(tries, completion)
+            await completion.collect()
+        return completion
+
+    async def _repeat(self, tries: Tries, unusable: Completion) -> Completion:
+        """Charge for an answer that can't be used, as Google does, and ask once more."""
+        finish = broken_finish(unusable.collected or unusable.first)
+        _log.warning(
+            "answer_unusable",
+            completion_id=unusable.order.completion_id,
+            model=unusable.order.model,
+            finish_reason=finish,
+        )
+        self._metrics.repeated.labels("unusable").inc()
+        await unusable.settle()
+        tries.after_unusable(finish)
+        return await self._open(tries)
+
+    async def _open(self, tries: Tries) -> Completion:
+        authorised = await self._authorise(tries.order)
         stream: GeminiStream | None = None
         try:
-            stream = await self._open_upstream(order, authorised)
-            first = await stream.receive()
+            while True:
+                try:
+                    stream = await self._open_upstream(tries.order, authorised)
+                    first = await _first_chunks(stream)
+                    break
+                except GeminiError as error:
+                    if not tries.after(error):
+                        raise
+                    self._metrics.repeated.labels("refused").inc()
+                    if stream is not None:
+                        await stream.aclose()
+                        stream = None
         except BaseException as error:
             undone = self._background.start_money(
-                self._undo(authorised.meter, stream), f"undo-{order.completion_id}"
+                self._undo(authorised.meter, stream), f"undo-{tries.order.billing_key}"
             )
             if isinstance(error, GeminiError):
                 await asyncio.shield(undone)
             raise
         completion = Completion(
-            order,
+            tries.order,
             stream=stream,
             first=first,
             meter=authorised.meter,
@@ -106,6 +201,46 @@ class Relay:
         )
         self._running.add(completion)
         return completion
+
+    async def call(
+        self, order: Order, call: Callable[[], Awaitable[tuple[T, TokenUsage, bool]]]
+    ) -> tuple[T, TokenUsage, Settled]:
+        """Make a call that is no completion, paid for in the same way.
+
+        Args:
+            order: what is asked for.
+            call: makes it; returns its result, what that used, and whether this is an estimate.
+
+        Raises:
+            ServiceError, GeminiError: as `open`; nothing was charged.
+        """
+        authorised = await self._authorise(order)
+        meter = authorised.meter
+        try:
+            result, usage, estimated = await call()
+        except BaseException as error:
+            undone = self._background.start_money(
+                self._undo(meter, None), f"undo-{order.billing_key}"
+            )
+            if isinstance(error, GeminiError):
+                await asyncio.shield(undone)
+            raise
+        charging = charge(
+            order,
+            usage,
+            meter.hold if meter else NO_HOLD,
+            billing=self._billing,
+            metrics=self._metrics,
+            estimated=estimated,
+        )
+        try:
+            settled = await asyncio.shield(
+                self._background.start_money(charging, f"settle-{order.billing_key}")
+            )
+        finally:
+            if meter is not None:
+                self._metrics.holds_open.dec()
+        return result, usage, settled
 
     def _ended(self, completion: Completion) -> None:
         self._running.discard(completion)
@@ -130,11 +265,10 @@ class Relay:
 
     async def _authorise(self, order: Order) -> Authorised:
         if not self._billing.enforced:
-            return Authorised(None, order.max_output_tokens, lowered=False)
-        bound_tokens = prompt_bound_tokens(order.encoded_bytes)
-        cost = estimate(order.price, bound_tokens, order.max_output_tokens)
+            return Authorised(None, order.all_output_tokens, lowered=False)
+        cost = _estimate(order, order.prompt_bound_tokens)
         request = HoldRequest(
-            key=f"hold-{order.completion_id}",
+            key=f"hold-{order.billing_key}",
             account=order.account,
             amount_nanos=hold_nanos(self._policy, cost, self._last_available.get(order.account)),
             request_ref=order.request_id,
@@ -180,10 +314,10 @@ class Relay:
             raise refused
         exact_tokens = await self._gemini.count_tokens(order.model, order.body)
         prompt_tokens = min(exact_tokens, bound.prompt_tokens)
-        cost = estimate(order.price, prompt_tokens, order.max_output_tokens)
+        cost = _estimate(order, prompt_tokens)
         for attempt, wait_seconds in enumerate((*HOLD_WAITS_SECONDS, None)):
             request = HoldRequest(
-                key=f"hold-{order.completion_id}-{attempt}",
+                key=f"hold-{order.billing_key}-{attempt}",
                 account=order.account,
                 amount_nanos=hold_nanos(self._policy, cost, None),
                 min_amount_nanos=cost.floor_nanos,
@@ -211,9 +345,56 @@ class Relay:
 
         The server closes the app before the requests that it cancels have noticed.
         """
+        for opening in tuple(self._opening):
+            self.leave(opening)
         for completion in tuple(self._running):
             completion.abandon()
         await self._background.finish(timeout_seconds)
+
+
+def _estimate(order: Order, prompt_tokens: int) -> Estimate:
+    return estimate(
+        order.price,
+        prompt_tokens,
+        order.all_output_tokens,
+        tier=order.tier,
+        lookups_pico=order.lookups_pico,
+        audible=order.audible,
+    )
+
+
+async def _first_chunks(stream: GeminiStream) -> list[GenerateContentResponse]:
+    """Return what has come once there is something to show: before that, all can be undone."""
+    first = await stream.receive()
+    while first and not shows_something(first):
+        more = await stream.receive()
+        if not more:
+            break
+        first += more
+    return first
+
+
+def _is_broken(first: Sequence[GenerateContentResponse]) -> bool:
+    return not first or broken_finish(first) is not None
+
+
+def _is_unusable(answer: list[GenerateContentResponse]) -> bool:
+    return broken_finish(answer) is not None or never_ends(answer)
+
+
+async def _abandon(opening: asyncio.Task[Completion]) -> None:
+    """Abandon a completion that nobody waits for, once it is there."""
+    try:
+        completion = await opening
+    except asyncio.CancelledError:
+        if not opening.cancelled():
+            # The process ends: what is running is told to, and charges what it has used.
+            opening.cancel()
+            raise
+    except Exception as error:  # noqa: BLE001 - nobody is left to be told
+        _log.info("left_completion_failed", error=f"{type(error).__name__}: {error}")
+    else:
+        completion.abandon()
 
 
 class WholeAnswer:

@@ -1,15 +1,28 @@
 """What a completion used, in the terms that are priced."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 
-from ai_proxy_service.core.gemini import ModalityTokenCount, UsageMetadata
+from ai_proxy_service.core.gemini import (
+    Candidate,
+    GenerateContentResponse,
+    GroundingMetadata,
+    ModalityTokenCount,
+    UsageMetadata,
+    modality_name,
+)
 
 AUDIO = "AUDIO"
+IMAGE = "IMAGE"
+STANDARD_TIER = "standard"
+# Types of server-side tools, as the parts of newer models name them.
+_SEARCH_TOOLS = "GOOGLE_SEARCH"
+_MAPS_TOOL = "GOOGLE_MAPS"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """Token counts of one completion, as Gemini reported them.
+    """Counts of one completion, as Gemini reported them.
 
     Attributes:
         prompt_tokens: `promptTokenCount`; cached tokens are inside it.
@@ -20,7 +33,11 @@ class TokenUsage:
         candidates_tokens: `candidatesTokenCount`, without thinking.
         thoughts_tokens: `thoughtsTokenCount`.
         output_audio_tokens: the audio among `candidates_tokens`.
+        output_image_tokens: the images among `candidates_tokens`.
         total_tokens: `totalTokenCount`.
+        search_queries: different queries to Google Search; not tokens.
+        maps_queries: different queries to Google Maps; not tokens.
+        service_tier: the tier that served it, in lower case; empty where it was not said.
     """
 
     prompt_tokens: int = 0
@@ -31,7 +48,11 @@ class TokenUsage:
     candidates_tokens: int = 0
     thoughts_tokens: int = 0
     output_audio_tokens: int = 0
+    output_image_tokens: int = 0
     total_tokens: int = 0
+    search_queries: int = 0
+    maps_queries: int = 0
+    service_tier: str = ""
 
     @property
     def input_tokens(self) -> int:
@@ -44,8 +65,16 @@ class TokenUsage:
         return self.candidates_tokens + self.thoughts_tokens
 
 
-def usage_of(metadata: UsageMetadata) -> TokenUsage:
-    """Read Gemini's counts; what is absent or negative counts as none."""
+_COUNTS = tuple(item.name for item in fields(TokenUsage) if item.type is int)
+
+
+def usage_of(metadata: UsageMetadata, requested_tier: str = "") -> TokenUsage:
+    """Read Gemini's counts; what is absent or negative counts as none.
+
+    Args:
+        metadata: one report.
+        requested_tier: the service tier that counts where none is reported.
+    """
     input_tokens = _count(metadata.prompt_token_count)
     tool_tokens = _count(metadata.tool_use_prompt_token_count)
     candidates = _count(metadata.candidates_token_count)
@@ -53,6 +82,8 @@ def usage_of(metadata: UsageMetadata) -> TokenUsage:
     cached = min(_count(metadata.cached_content_token_count), input_tokens)
     audio = min(_modality(metadata.prompt_tokens_details, AUDIO), input_tokens)
     cached_audio = min(_modality(metadata.cache_tokens_details, AUDIO), audio, cached)
+    output_audio = min(_modality(metadata.candidates_tokens_details, AUDIO), candidates)
+    output_images = _modality(metadata.candidates_tokens_details, IMAGE)
     return TokenUsage(
         prompt_tokens=input_tokens,
         tool_prompt_tokens=tool_tokens,
@@ -61,10 +92,123 @@ def usage_of(metadata: UsageMetadata) -> TokenUsage:
         cached_audio_tokens=cached_audio,
         candidates_tokens=candidates,
         thoughts_tokens=thoughts,
-        output_audio_tokens=min(_modality(metadata.candidates_tokens_details, AUDIO), candidates),
+        output_audio_tokens=output_audio,
+        output_image_tokens=min(output_images, candidates - output_audio),
         total_tokens=_count(metadata.total_token_count)
         or input_tokens + tool_tokens + candidates + thoughts,
+        service_tier=(metadata.service_tier or requested_tier).lower(),
     )
+
+
+def total_usage(usages: Sequence[TokenUsage]) -> TokenUsage:
+    """Add up the counts of several completions; the tier is that of the last one."""
+    total = usages[-1]
+    for usage in usages[:-1]:
+        sums = {name: getattr(total, name) + getattr(usage, name) for name in _COUNTS}
+        total = replace(total, **sums)
+    return total
+
+
+class UsageTally:
+    """Follows what one answer has used so far, chunk by chunk.
+
+    Token counts are cumulative: the last report is the right one, never the sum. What was
+    looked up is not among them, and is gathered from all chunks.
+    """
+
+    def __init__(self, requested_tier: str = STANDARD_TIER) -> None:
+        """Start with nothing.
+
+        Args:
+            requested_tier: what counts where Gemini doesn't say which tier served.
+        """
+        self._requested_tier = requested_tier
+        self._counts: TokenUsage | None = None
+        self._lookups = LookupTally()
+
+    def note(self, chunks: Iterable[GenerateContentResponse]) -> None:
+        """Take the next chunks into account, in their order."""
+        for chunk in chunks:
+            if chunk.usage_metadata is not None:
+                self._counts = usage_of(chunk.usage_metadata, self._requested_tier)
+            self._lookups.note(chunk)
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What has been used; None before anything was reported."""
+        lookups = self._lookups
+        if not lookups.found:
+            return self._counts
+        return replace(
+            self._counts or TokenUsage(service_tier=self._requested_tier),
+            search_queries=lookups.search_queries,
+            maps_queries=lookups.maps_queries,
+        )
+
+
+class LookupTally:
+    """Counts what an answer looked up in Google Search and Maps.
+
+    Google charges newer models for each different query, and ignores empty ones:
+    https://ai.google.dev/gemini-api/docs/google-search#pricing
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._queries: set[str] = set()
+        self._maps_queries: set[str] = set()
+        self._web_sources = False
+        self._maps_sources = False
+
+    @property
+    def found(self) -> bool:
+        """Whether anything was looked up."""
+        return bool(self.search_queries or self.maps_queries)
+
+    @property
+    def search_queries(self) -> int:
+        """The number of different queries to the web."""
+        # Gemini lists queries to the map under the same name as those to the web.
+        only_maps = self._maps_sources and not self._web_sources
+        return 0 if only_maps else len(self._queries - self._maps_queries)
+
+    @property
+    def maps_queries(self) -> int:
+        """The number of different queries to the map: at least one if places were found."""
+        only_maps = self._maps_sources and not self._web_sources
+        known = self._maps_queries | (self._queries if only_maps else set())
+        return max(len(known), int(self._maps_sources))
+
+    def note(self, chunk: GenerateContentResponse) -> None:
+        """Take a chunk into account; a query that is repeated counts once."""
+        for candidate in chunk.candidates or ():
+            if candidate.grounding_metadata is not None:
+                self._note_grounding(candidate.grounding_metadata)
+            self._note_calls(candidate)
+
+    def _note_grounding(self, grounding: GroundingMetadata) -> None:
+        self._queries.update(filter(None, grounding.web_search_queries or ()))
+        # Pages that the request itself named count as sources, but were not searched for.
+        for source in grounding.grounding_chunks or ():
+            self._web_sources = self._web_sources or source.web is not None
+            self._maps_sources = self._maps_sources or source.maps is not None
+
+    def _note_calls(self, candidate: Candidate) -> None:
+        """Read the queries off a model's own tool calls: some answers have them only there."""
+        parts = candidate.content.parts if candidate.content is not None else None
+        for part in parts or ():
+            if part.tool_call is None:
+                continue
+            tool = str(part.tool_call.get("toolType", ""))
+            args = part.tool_call.get("args")
+            queries = args.get("queries") if isinstance(args, dict) else None
+            listed = queries if isinstance(queries, list) else ()
+            texts = [query for query in listed if query and isinstance(query, str)]
+            if tool.startswith(_SEARCH_TOOLS):
+                self._queries.update(texts)
+            elif tool == _MAPS_TOOL:
+                self._maps_queries.update(texts)
+                self._maps_sources = True
 
 
 def _count(value: int) -> int:
@@ -73,4 +217,8 @@ def _count(value: int) -> int:
 
 
 def _modality(details: list[ModalityTokenCount] | None, modality: str) -> int:
-    return sum(_count(item.token_count) for item in details or () if item.modality == modality)
+    return sum(
+        _count(item.token_count)
+        for item in details or ()
+        if modality_name(item.modality) == modality
+    )

@@ -3,7 +3,8 @@
 https://ai.google.dev/api/generate-content, /api/tokens, /api/models
 """
 
-import itertools
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -18,13 +19,22 @@ from ai_proxy_service.core.gemini import (
     GenerateContentBody,
     GenerateContentResponse,
 )
+from ai_proxy_service.core.gemini_trouble import key_trouble_seconds
+from ai_proxy_service.core.interfaces import Embeddings, EmbedOptions
+from ai_proxy_service.services.gemini_embeddings import (
+    decode_embeddings,
+    embed_path,
+    embed_requests,
+    join_embeddings,
+)
+from ai_proxy_service.services.gemini_stream import StreamDecoder
 from ai_proxy_service.services.gemini_wire import (
     decode_answer,
     decode_count,
     decode_error,
     decode_models,
 )
-from ai_proxy_service.services.sse import SseDecoder
+from ai_proxy_service.services.key_pool import KeyPool
 from service_kit.logging import get_logger
 from service_kit.request_id import current_request_id
 
@@ -42,12 +52,12 @@ _JSON = {"content-type": "application/json"}
 
 
 class RestGeminiClient:
-    """The default client. Keys are used in turn."""
+    """The default client."""
 
     def __init__(self, session: aiohttp.ClientSession, base_url: str, keys: Sequence[str]) -> None:
         self._session = session
         self._base_url = f"{base_url.rstrip('/')}/{API_VERSION}"
-        self._keys = itertools.cycle(keys)
+        self._keys = KeyPool(keys)
 
     @classmethod
     def connect(cls, base_url: str, keys: Sequence[str], connections_max: int) -> Self:
@@ -61,6 +71,11 @@ class RestGeminiClient:
             auto_decompress=True,
         )
         return cls(session, base_url, keys)
+
+    @property
+    def unsupported(self) -> frozenset[str]:
+        """See `GeminiClient`."""
+        return frozenset()
 
     async def generate_completion(
         self, model: str, body: GenerateContentBody
@@ -80,6 +95,23 @@ class RestGeminiClient:
         """See `GeminiClient`."""
         request = {"generateContentRequest": {"model": f"models/{model}", **body}}
         return decode_count(await self._call("POST", f"models/{model}:countTokens", request))
+
+    async def embed(self, model: str, texts: Sequence[str], options: EmbedOptions) -> Embeddings:
+        """See `GeminiClient`."""
+        bodies = list(embed_requests(model, texts, options))
+        path = embed_path(model)
+        calls = [asyncio.create_task(self._call("POST", path, body)) for body in bodies]
+        try:
+            answers = await asyncio.gather(*calls)
+        finally:
+            for call in calls:
+                call.cancel()
+        return join_embeddings(
+            [
+                decode_embeddings(answer, len(body["requests"]))
+                for answer, body in zip(answers, bodies, strict=True)
+            ]
+        )
 
     async def list_models(self) -> list[str]:
         """See `GeminiClient`."""
@@ -101,8 +133,9 @@ class RestGeminiClient:
         self, method: str, path: str, body: GenerateContentBody | None
     ) -> aiohttp.ClientResponse:
         """Send a request and return its answer, which has begun with a status of 200."""
+        key = self._keys.take()
         # The key goes in a header: in the address it would end up in logs and error texts.
-        headers = {**_JSON, "x-goog-api-key": next(self._keys)}
+        headers = {**_JSON, "x-goog-api-key": key}
         data = None if body is None else msgspec.json.encode(body)
         async with _as_gemini_errors():
             response = await self._session.request(
@@ -117,6 +150,9 @@ class RestGeminiClient:
                 return response
             async with response:
                 error = decode_error(response.status, await response.read())
+        trouble_seconds = key_trouble_seconds(error)
+        if trouble_seconds is not None:
+            error.other_key_may_help = self._keys.set_aside(key, trouble_seconds)
         _log.warning(
             "gemini_refused",
             path=path,
@@ -136,46 +172,41 @@ class RestStream:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
-        self._decoder = SseDecoder()
-        self._failure: GeminiError | None = None
+        self._decoder = StreamDecoder()
+        self._cut: GeminiError | None = None
         self._ended = False
 
     async def receive(self) -> list[GenerateContentResponse]:
         """See `GeminiStream`."""
         while True:
-            if self._failure is not None:
-                raise self._failure
+            failure = self._decoder.failure or self._cut
+            if failure is not None:
+                raise failure
             if self._ended:
                 return []
-            async with _as_gemini_errors():
-                received = await self._response.content.readany()
+            received = await self._read()
             if received:
-                events = self._decoder.feed(received)
-            else:
+                chunks = self._decoder.feed(received)
+            elif self._cut is None:
                 self._ended = True
-                events = self._decoder.finish()
-                self._failure = self._stray_error()
-            chunks = self._decode(events)
+                chunks = self._decoder.finish()
+            else:
+                chunks = []
             if chunks:
                 return chunks
 
-    def _decode(self, events: list[bytes]) -> list[GenerateContentResponse]:
-        """Decode what came before an error; the error itself is raised next time."""
-        chunks: list[GenerateContentResponse] = []
-        for event in events:
-            try:
-                chunks.append(decode_answer(event))
-            except GeminiError as error:
-                self._failure = error
-                break
-        return chunks
-
-    def _stray_error(self) -> GeminiError | None:
-        stray = self._decoder.stray
-        if not stray.strip():
-            return self._failure
-        error = decode_error(0, stray)
-        return GeminiError(error.status or 502, error.reason, error.message, error.details)
+    async def _read(self) -> bytes:
+        """Return the next bytes; what had arrived before a cut as well, and only then the cut."""
+        content = self._response.content
+        try:
+            async with _as_gemini_errors():
+                return await content.readany()
+        except GeminiError as error:
+            self._cut = error
+            # aiohttp has no public way to what it holds then, and Google charges for it.
+            with contextlib.suppress(TimeoutError):
+                return content._read_nowait(-1)  # noqa: SLF001
+            return b""
 
     async def aclose(self) -> None:
         """See `GeminiStream`."""

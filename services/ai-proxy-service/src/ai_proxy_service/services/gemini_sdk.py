@@ -1,49 +1,50 @@
 """Gemini through Google's `google-generativeai`, in threads of its own.
 
-For those who must use the SDK. It is past its end of life and knows neither `thinkingConfig`
-nor `seed`, thinking text, thought signatures or `thoughtsTokenCount`; it looks one chunk
-ahead, so each chunk arrives when the next one has. docs/decisions says more.
+For those who must use the SDK. It is past its end of life: docs/decisions says what its messages
+can't carry, and what becomes of that.
 """
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import google.generativeai as genai
 import requests
 from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.generativeai import protos
 from google.generativeai.client import get_default_generative_client
 from requests.adapters import HTTPAdapter
 
-from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.gemini import (
     GeminiError,
     GeminiUnreachableError,
     GenerateContentBody,
     GenerateContentResponse,
 )
+from ai_proxy_service.core.interfaces import Embeddings, EmbedOptions
 from ai_proxy_service.services.daemon_threads import DaemonThreadExecutor, NoThreadFreeError
-from ai_proxy_service.services.gemini_wire import decode_answer, decode_error
+from ai_proxy_service.services.gemini_sdk_answer import ArrayReader
+from ai_proxy_service.services.gemini_sdk_request import (
+    LEFT_OUT,
+    check_embed_options,
+    to_sdk_request,
+)
+from ai_proxy_service.services.gemini_wire import decode_answer, decode_count, decode_error
+from service_kit.errors import ServiceError
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
 T = TypeVar("T")
 
 CALL_SECONDS_MAX = 600.0
+_READ_BYTES_MAX = 65_536
+_METHODS = frozenset({"generateContent", "embedContent"})
+# What a thread's last call received. The SDK's messages hold less: they forget the tokens of
+# thinking and of tools, signatures, and reasons newer than they are.
 _THREAD = threading.local()
-# Members of generationConfig that the SDK's message type has; others make it raise.
-KNOWN_CONFIG = {
-    "candidateCount": "candidate_count",
-    "stopSequences": "stop_sequences",
-    "maxOutputTokens": "max_output_tokens",
-    "temperature": "temperature",
-    "topP": "top_p",
-    "topK": "top_k",
-    "responseMimeType": "response_mime_type",
-}
 
 
 class SdkGeminiClient:
@@ -54,21 +55,38 @@ class SdkGeminiClient:
         genai.configure(
             api_key=key, transport="rest", client_options={"api_endpoint": base_url.rstrip("/")}
         )
-        _prepare_session(threads)
+        self._session = _prepared_session(threads)
         self._executor = DaemonThreadExecutor(threads, "gemini-sdk")
+
+    @property
+    def unsupported(self) -> frozenset[str]:
+        """See `GeminiClient`."""
+        return LEFT_OUT
 
     async def generate_completion(
         self, model: str, body: GenerateContentBody
     ) -> GenerateContentResponse:
-        """See `GeminiClient`."""
-        _check(body)
-        return await self._run(lambda: _to_wire(_generate(model, body, stream=False)))
+        """See `GeminiClient`.
+
+        Raises:
+            InvalidRequestError: the SDK can't say it.
+        """
+
+        def call() -> GenerateContentResponse:
+            request = to_sdk_request(model, body)
+            get_default_generative_client().generate_content(request, timeout=CALL_SECONDS_MAX)
+            return decode_answer(_THREAD.response.content)
+
+        return await self._run(call)
 
     async def generate_completion_stream(
         self, model: str, body: GenerateContentBody
     ) -> "SdkStream":
-        """See `GeminiClient`."""
-        _check(body)
+        """See `GeminiClient`.
+
+        Raises:
+            InvalidRequestError: the SDK can't say it.
+        """
         stream = SdkStream(model, body)
         self._submit(stream.pump)
         try:
@@ -79,10 +97,43 @@ class SdkGeminiClient:
         return stream
 
     async def count_tokens(self, model: str, body: GenerateContentBody) -> int:
-        """See `GeminiClient`."""
-        return await self._run(
-            lambda: int(_model(model, body).count_tokens(_contents(body)).total_tokens)
-        )
+        """See `GeminiClient`.
+
+        Raises:
+            InvalidRequestError: the SDK can't say it.
+        """
+
+        def call() -> int:
+            request = protos.CountTokensRequest(
+                model=f"models/{model}", generate_content_request=to_sdk_request(model, body)
+            )
+            get_default_generative_client().count_tokens(request, timeout=CALL_SECONDS_MAX)
+            return decode_count(_THREAD.response.content)
+
+        return await self._run(call)
+
+    async def embed(self, model: str, texts: Sequence[str], options: EmbedOptions) -> Embeddings:
+        """See `GeminiClient`.
+
+        Raises:
+            InvalidRequestError: the SDK can't say it.
+        """
+        check_embed_options(options)
+
+        def call() -> Embeddings:
+            answer = genai.embed_content(
+                f"models/{model}",
+                list(texts),
+                task_type=options.task_type,
+                output_dimensionality=options.dimensions,
+                request_options={"timeout": CALL_SECONDS_MAX},
+            )
+            vectors: list[list[float]] = answer["embedding"]
+            if len(vectors) != len(texts):
+                raise GeminiError(502, "MALFORMED", f"{len(vectors)} vectors, not {len(texts)}")
+            return Embeddings(vectors, None)
+
+        return await self._run(call)
 
     async def list_models(self) -> list[str]:
         """See `GeminiClient`."""
@@ -90,13 +141,15 @@ class SdkGeminiClient:
             lambda: [
                 model.name.removeprefix("models/")
                 for model in genai.list_models()
-                if "generateContent" in model.supported_generation_methods
+                if _METHODS.intersection(model.supported_generation_methods)
             ]
         )
 
     async def _run(self, call: Callable[[], T]) -> T:
         try:
             return await asyncio.wrap_future(self._submit(call))
+        except ServiceError:
+            raise
         except Exception as error:
             raise as_gemini_error(error) from error
 
@@ -109,10 +162,11 @@ class SdkGeminiClient:
 
     async def aclose(self) -> None:
         """See `GeminiClient`. Calls that hang end with the process."""
+        self._session.close()
 
 
-def _prepare_session(connections: int) -> None:
-    """Let errors through as Gemini sent them, and keep a connection for each thread.
+def _prepared_session(connections: int) -> requests.Session:
+    """Return the SDK's HTTP session, made to pass errors on and to serve all threads.
 
     The SDK can't read the error of a refused stream (a list around the object) and calls it a
     bad request; and it repeats overloaded calls by itself for minutes.
@@ -122,23 +176,23 @@ def _prepare_session(connections: int) -> None:
     session.hooks["response"].append(_raise_as_sent)
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=connections))
+    return session
 
 
 def _raise_as_sent(response: requests.Response, **_options: Any) -> None:
     if not response.ok:
         raise decode_error(response.status_code, response.content)
-    # For the stream that this thread reads, which may have to be broken off from outside.
     _THREAD.response = response
 
 
 class SdkStream:
-    """Brings the chunks of a blocking iterator from its thread to the event loop."""
+    """Brings the chunks of a blocking call from its thread to the event loop."""
 
     def __init__(self, model: str, body: GenerateContentBody) -> None:
         self._model = model
         self._body = body
         self._loop = asyncio.get_running_loop()
-        self._arrived: asyncio.Queue[GenerateContentResponse | GeminiError | None] = asyncio.Queue()
+        self._arrived: asyncio.Queue[GenerateContentResponse | Exception | None] = asyncio.Queue()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._http: requests.Response | None = None
         self._stopped = threading.Event()
@@ -149,25 +203,40 @@ class SdkStream:
 
         Raises:
             GeminiError: it refused, failed or could not be reached.
+            InvalidRequestError: the SDK can't say it.
         """
         await self._opened
 
     def pump(self) -> None:
         """Make the call and read its answer to the end; runs in a thread."""
-        last: GeminiError | None = None
+        last: Exception | None = None
         try:
-            response = _generate(self._model, self._body, stream=True)
+            request = to_sdk_request(self._model, self._body)
+            get_default_generative_client().stream_generate_content(
+                request, timeout=CALL_SECONDS_MAX
+            )
             self._http = _THREAD.response
             self._tell(self._accept, None)
-            for chunk in response:
-                if self._stopped.is_set():
-                    return
-                self._tell(self._arrived.put_nowait, _to_wire(chunk))
+            with _THREAD.response as response:
+                self._read(response)
+        except ServiceError as error:
+            last = error
         except Exception as error:  # noqa: BLE001 - any failure must reach the waiting side
             last = as_gemini_error(error)
         self._tell(self._finish, last)
 
-    def _accept(self, failure: GeminiError | None) -> None:
+    def _read(self, response: requests.Response) -> None:
+        reader = ArrayReader()
+        if self._stopped.is_set():
+            return
+        for received in response.iter_content(_READ_BYTES_MAX):
+            if self._stopped.is_set():
+                return
+            for chunk in reader.feed(received):
+                self._tell(self._arrived.put_nowait, decode_answer(chunk))
+        reader.finish()
+
+    def _accept(self, failure: Exception | None) -> None:
         """Tell who waits for the opening, if somebody still does."""
         if self._opened.done():
             return
@@ -176,7 +245,7 @@ class SdkStream:
         else:
             self._opened.set_exception(failure)
 
-    def _finish(self, last: GeminiError | None) -> None:
+    def _finish(self, last: Exception | None) -> None:
         self._accept(last)
         self._arrived.put_nowait(last)
 
@@ -200,52 +269,9 @@ class SdkStream:
         """See `GeminiStream`: breaks the connection off, which ends the thread's waiting."""
         self._stopped.set()
         if self._http is not None and not self._ended:
-            with contextlib.suppress(OSError, ValueError):
+            # RuntimeError: its thread has just read it to the end.
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
                 self._http.raw.shutdown()
-
-
-def _check(body: GenerateContentBody) -> None:
-    """Refuse what the SDK would leave out although the answer depends on it."""
-    if "responseJsonSchema" in body.get("generationConfig", {}):
-        raise InvalidRequestError(
-            "A JSON schema is not supported here: the gateway uses Google's SDK.",
-            code="unsupported_parameter",
-            field="response_format",
-        )
-
-
-def _model(model: str, body: GenerateContentBody) -> genai.GenerativeModel:
-    instruction = body.get("systemInstruction")
-    parts = instruction["parts"] if instruction else None
-    return genai.GenerativeModel(model, system_instruction=parts)
-
-
-def _contents(body: GenerateContentBody) -> list[dict[str, Any]]:
-    return [dict(content) for content in body["contents"]]
-
-
-def _generate(model: str, body: GenerateContentBody, *, stream: bool) -> Any:
-    config = body.get("generationConfig", {})
-    known = {KNOWN_CONFIG[name]: value for name, value in config.items() if name in KNOWN_CONFIG}
-    return _model(model, body).generate_content(
-        _contents(body),
-        generation_config=known,
-        safety_settings=body.get("safetySettings"),
-        stream=stream,
-        request_options={"timeout": CALL_SECONDS_MAX},
-    )
-
-
-def _to_wire(response: Any) -> GenerateContentResponse:
-    """Read the SDK's message as the REST wire has it."""
-    message = response._result  # noqa: SLF001 - to_dict() loses the names of the enums
-    answer = decode_answer(type(message).to_json(message, use_integers_for_enums=False))
-    usage = answer.usage_metadata
-    if usage is not None and not usage.thoughts_token_count:
-        # The SDK drops the field, but the total that it keeps includes thinking.
-        counted = usage.prompt_token_count + usage.candidates_token_count
-        usage.thoughts_token_count = max(0, usage.total_token_count - counted)
-    return answer
 
 
 def as_gemini_error(error: BaseException) -> GeminiError:

@@ -25,6 +25,7 @@ class _Models(msgspec.Struct, rename="camel"):
     next_page_token: str = ""
 
 
+_USED_METHODS = frozenset({"generateContent", "embedContent"})
 # What msgspec raises for bytes that are not what they should be.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ANSWER = msgspec.json.Decoder(GenerateContentResponse)
@@ -73,7 +74,7 @@ def decode_count(body: bytes) -> int:
 
 
 def decode_models(body: bytes) -> tuple[list[str], str]:
-    """Read a page of the list of models: ids that can generate content, and the next page's token.
+    """Read a page of the list of models: ids that can be used here, and the next page's token.
 
     Raises:
         GeminiError: it is not such a page.
@@ -85,7 +86,7 @@ def decode_models(body: bytes) -> tuple[list[str], str]:
     names = [
         model.name.removeprefix("models/")
         for model in page.models
-        if "generateContent" in model.supported_generation_methods
+        if _USED_METHODS & set(model.supported_generation_methods)
     ]
     return names, page.next_page_token
 

@@ -5,6 +5,8 @@ mid-stream as a bare JSON object between the events. Only LF and CRLF end a line
 contain other characters that Unicode calls line ends.
 """
 
+import msgspec
+
 # An error object is some twenty lines long.
 STRAY_LINES_MAX = 1000
 _FIELDS = (b":", b"event:", b"id:", b"retry:")
@@ -49,6 +51,10 @@ class SseDecoder:
         for raw in lines:
             line = raw[:-1] if raw.endswith(b"\r") else raw
             if line.startswith(b"data:"):
+                if self._data and _is_whole(self._data):
+                    # Some servers leave out the blank line; Gemini's events have one line each.
+                    events.append(b"\n".join(self._data))
+                    self._data = []
                 self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             elif not line:
                 if self._data:
@@ -57,3 +63,14 @@ class SseDecoder:
             elif len(self._stray) < STRAY_LINES_MAX and not line.startswith(_FIELDS):
                 self._stray.append(line)
         return events
+
+
+def _is_whole(lines: list[bytes]) -> bool:
+    """Tell whether lines of data are a JSON object that needs no more."""
+    if not lines[-1].endswith(b"}"):
+        return False
+    try:
+        msgspec.json.decode(b"\n".join(lines), type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True

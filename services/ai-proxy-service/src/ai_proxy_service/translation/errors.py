@@ -6,47 +6,98 @@ make it throw its key away.
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from http import HTTPStatus
 
 from ai_proxy_service.core.errors import InvalidRequestError, UpstreamError
 from ai_proxy_service.core.gemini import GeminiError
+from ai_proxy_service.core.gemini_trouble import is_daily_quota, is_invalid_key, retry_seconds
 from service_kit.errors import ServiceError
 
-_RETRY_IN = re.compile(r"retry in (\d+(?:\.\d+)?)s", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 _TOO_LONG = re.compile(r"token count.*exceeds the maximum", re.IGNORECASE | re.DOTALL)
 _TOO_LONG_LIMIT = re.compile(r"maximum number of tokens allowed \(?(\d+)\)?", re.IGNORECASE)
+_FILE = re.compile(r"\bfiles?\b", re.IGNORECASE)
 # OpenAI's SDKs ignore or distrust a longer wait than this.
 RETRY_SECONDS_MAX = 60
 OVERLOAD_RETRY_SECONDS = 3
+# What a refusal is about, by words of Gemini's text: the parameter, and what may be said of it.
+# The text itself stays here: it may quote anything.
+_ABOUT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
+    (re.compile(words, re.IGNORECASE | re.DOTALL), param, text)
+    for words, param, text in (
+        (r"logprobs", "logprobs", "The model gives no log probabilities."),
+        (r"multiple candidates|candidate_?count", "n", "The model gives one answer at a time."),
+        (r"thinking|thought", "reasoning_effort", "The model can't think as asked."),
+        (
+            r"function call(ing|s)?.*mime type",
+            "response_format",
+            "The model can't combine functions with a JSON answer.",
+        ),
+        (
+            r"tool use with function|built-in tools",
+            "tools",
+            "The model can't combine functions with Google's own tools.",
+        ),
+        (
+            r"function (call|response)|multiturn|user role|valid role|contents",
+            "messages",
+            "The model provider refused the order or the content of the messages.",
+        ),
+        (
+            r"schema",
+            "response_format",
+            "The model provider refused the JSON schema: it may be too large or too deep.",
+        ),
+        (
+            r"modalit",
+            "modalities",
+            "The model can't answer in this modality.",
+        ),
+        (r"max_?output_?tokens", "max_completion_tokens", "The output limit is out of range."),
+        (r"temperature", "temperature", "The temperature is out of range."),
+        (r"stop_?sequences", "stop", "The stop sequences are not accepted."),
+        (r"function_?declarations?|tools?\b", "tools", "The model provider refused the tools."),
+        (
+            r"image|video|audio|inline_?data|mime_?type|file",
+            "messages",
+            "The model provider can't read an image or file in the messages.",
+        ),
+    )
+)
 
 
 def to_service_error(error: GeminiError) -> ServiceError:
     """Return the error for the client."""
     status = error.status
-    if status == 400:  # noqa: PLR2004 - HTTP
+    if status == HTTPStatus.BAD_REQUEST:
         return _bad_request(error)
-    if status in {401, 403}:
-        return UpstreamError(
-            "The gateway could not authenticate with the model provider.",
-            code="upstream_auth_error",
-        )
-    if status == 404:  # noqa: PLR2004 - HTTP
-        return InvalidRequestError(
-            "The model does not exist or is not available.", code="model_not_found", field="model"
-        )
-    if status == 429:  # noqa: PLR2004 - HTTP
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return _wrong_key()
+    if status == HTTPStatus.NOT_FOUND:
+        return _not_found(error)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _rate_limited(error)
     return _SERVER_ERRORS.get(status, _failed)()
 
 
-def _bad_request(error: GeminiError) -> ServiceError:
-    if error.detail("ErrorInfo").get("reason") == "API_KEY_INVALID":
-        return UpstreamError(
-            "The gateway could not authenticate with the model provider.",
-            code="upstream_auth_error",
+def _wrong_key() -> ServiceError:
+    return UpstreamError(
+        "The gateway could not authenticate with the model provider.", code="upstream_auth_error"
+    )
+
+
+def _not_found(error: GeminiError) -> ServiceError:
+    if _FILE.search(error.message):
+        return InvalidRequestError(
+            "A file that the messages name does not exist.", field="messages"
         )
+    return InvalidRequestError(
+        "The model does not exist or is not available.", code="model_not_found", field="model"
+    )
+
+
+def _bad_request(error: GeminiError) -> ServiceError:
+    if is_invalid_key(error):
+        return _wrong_key()
     if error.reason == "FAILED_PRECONDITION":
         return UpstreamError(
             "The model provider refused the gateway's request.",
@@ -60,20 +111,24 @@ def _bad_request(error: GeminiError) -> ServiceError:
             code="context_length_exceeded",
             field="messages",
         )
+    told = f"{error.message}\n{error.detail('BadRequest').get('fieldViolations', '')}"
+    for words, param, text in _ABOUT:
+        if words.search(told):
+            return InvalidRequestError(text, code="invalid_value", field=param)
     return InvalidRequestError(
         "The model provider refused the request as invalid.", code="invalid_value"
     )
 
 
 def _rate_limited(error: GeminiError) -> ServiceError:
-    if _is_daily(error.detail("QuotaFailure")):
+    if is_daily_quota(error):
         return ServiceError(
             "The gateway's daily quota with the model provider is used up.",
             status=429,
             code="insufficient_quota",
             headers={"x-should-retry": "false"},
         )
-    seconds = _retry_seconds(error)
+    seconds = retry_seconds(error)
     headers: dict[str, str] = {}
     if seconds is not None and seconds <= RETRY_SECONDS_MAX:
         headers = {
@@ -88,21 +143,6 @@ def _rate_limited(error: GeminiError) -> ServiceError:
         code="rate_limit_exceeded",
         headers=headers,
     )
-
-
-def _is_daily(quota: Mapping[str, Any]) -> bool:
-    violations = quota.get("violations")
-    return isinstance(violations, list) and any(
-        "PerDay" in str(violation.get("quotaId", ""))
-        for violation in violations
-        if isinstance(violation, dict)
-    )
-
-
-def _retry_seconds(error: GeminiError) -> float | None:
-    delay = _DURATION.fullmatch(str(error.detail("RetryInfo").get("retryDelay", "")))
-    found = delay or _RETRY_IN.search(error.message)
-    return float(found[1]) if found else None
 
 
 def _failed() -> ServiceError:

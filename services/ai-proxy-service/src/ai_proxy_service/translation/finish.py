@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ai_proxy_service.core.gemini import GenerateContentResponse
+from ai_proxy_service.core.gemini import GenerateContentResponse, block_name
 
 STOP = "stop"
 LENGTH = "length"
@@ -13,6 +13,8 @@ _REASONS: Mapping[str, str] = {
     "STOP": STOP,
     "FINISH_REASON_UNSPECIFIED": STOP,
     "MAX_TOKENS": LENGTH,
+    # More would follow if it were asked for; to a client that is an answer cut short.
+    "CONTINUATION": LENGTH,
     **dict.fromkeys(
         (
             *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
@@ -22,23 +24,19 @@ _REASONS: Mapping[str, str] = {
         CONTENT_FILTER,
     ),
 }
-# The model produced something that can't be used: a failure, never a silent stop.
-BROKEN = frozenset(
-    {
-        *("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"),
-        *("TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"),
-    }
-)
 
 
-def finish_reason(native: str, *, has_output: bool) -> str:
-    """Return OpenAI's word for a reason that is not in `BROKEN`.
+def finish_reason(native: str, *, has_output: bool, calls: str | None = None) -> str:
+    """Return OpenAI's word for a reason that is not in `BROKEN_FINISHES`.
 
     Args:
         native: Gemini's reason.
-        has_output: whether the answer has any text; without, an unclear end is a refusal.
+        has_output: whether the answer has any; without, an unclear end is a refusal.
+        calls: OpenAI's word for an answer that calls functions, if this one does. Gemini has
+            none: such an answer ends like any other.
     """
-    return _REASONS.get(native) or (STOP if has_output else CONTENT_FILTER)
+    reason = _REASONS.get(native) or (STOP if has_output else CONTENT_FILTER)
+    return calls if calls is not None and reason == STOP else reason
 
 
 def prompt_block(answer: GenerateContentResponse) -> str | None:
@@ -46,4 +44,4 @@ def prompt_block(answer: GenerateContentResponse) -> str | None:
     feedback = answer.prompt_feedback
     if answer.candidates or feedback is None:
         return None
-    return feedback.block_reason or ("OTHER" if feedback.block_reason_message else None)
+    return block_name(feedback.block_reason) or ("OTHER" if feedback.block_reason_message else None)

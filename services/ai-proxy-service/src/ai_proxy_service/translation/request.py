@@ -1,28 +1,57 @@
 """An OpenAI chat request as a Gemini `generateContent` body. Pure functions."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from ai_proxy_service.core.authorisation import prompt_bound_tokens
 from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.gemini import GenerateContentBody
-from ai_proxy_service.core.order import SMALL_LIMIT_TOKENS
-from ai_proxy_service.translation.openai_types import ChatRequest, ContentPart, Message
-from ai_proxy_service.translation.thinking import EFFORTS, thinking_traits
+from ai_proxy_service.core.interfaces import Media
+from ai_proxy_service.core.pricing import ModelPrice
+from ai_proxy_service.translation.checks import check_for_model, check_options
+from ai_proxy_service.translation.generation import generation_config, service_tier
+from ai_proxy_service.translation.google_options import (
+    SAFETY_CATEGORIES,
+    GoogleOptions,
+    Threshold,
+    google_options,
+    server_tools,
+)
+from ai_proxy_service.translation.messages import Conversation, with_placeholders
+from ai_proxy_service.translation.model_traits import ModelTraits, model_traits
+from ai_proxy_service.translation.openai_types import ChatRequest
+from ai_proxy_service.translation.parts import Attachments, remote_url
+from ai_proxy_service.translation.responses_input import messages_of_input
+from ai_proxy_service.translation.tools import Toolbox, choose_tools, read_tools
 from service_kit.body import decode_body
 
-STOPS_MAX = 4
-SEED_BITS = 31
-INSTRUCTING_ROLES = frozenset({"system", "developer"})
-SPEAKING_ROLES = {"user": "user", "assistant": "model", "model": "model"}
-
 _DECODER = msgspec.json.Decoder(ChatRequest)
-# What these ask for would change the answer; it is refused until it is supported.
-_UNSUPPORTED = ("tools", "functions", "audio", "web_search_options")
-_WITHOUT_EFFECT = (
-    *("frequency_penalty", "presence_penalty", "verbosity", "prediction", "service_tier"),
-)
+_SHOWABLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+IGNORED_SHOWN_MAX = 32
+_SEARCH: dict[str, Any] = {"googleSearch": {}}
+# What Google's own tools may add to the prompt; Gemini reports it, but only afterwards.
+_SERVER_TOOL_TOKENS = {"googleSearch": 16_384, "codeExecution": 16_384, "urlContext": 131_072}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a translation depends on besides the request.
+
+    Attributes:
+        price: what the model costs, and with that, what it can do.
+        fetched: files that the messages name by URL.
+        known: what is remembered of calls, by id.
+        safety_threshold: the operator's, where the request has none.
+    """
+
+    price: ModelPrice
+    fetched: Mapping[str, Media] = field(default_factory=dict)
+    known: Mapping[str, bytes] = field(default_factory=dict)
+    safety_threshold: Threshold | None = None
 
 
 @dataclass(slots=True)
@@ -31,13 +60,30 @@ class TranslatedChat:
 
     Attributes:
         body: the `generateContent` body.
+        toolbox: the tools, for the way back.
         max_output_tokens: the output limit that the client set; None if it set none.
+        prompt_bound_tokens: the most tokens that the prompt can have; None if only the model's
+            own limit is known.
+        tier: Google's service tier that was asked for.
+        lookups_pico: what Google's own tools may cost besides tokens, in pico-USD.
+        audible: the prompt may have sound, which costs more than text.
+        signed: the body has thought signatures of earlier answers.
         ignored: names of parameters that have no effect.
     """
 
     body: GenerateContentBody
+    toolbox: Toolbox
     max_output_tokens: int | None
-    ignored: list[str] = field(default_factory=list)
+    prompt_bound_tokens: int | None
+    tier: str
+    lookups_pico: int
+    audible: bool
+    signed: bool
+    ignored: list[str]
+
+    def without_signatures(self) -> GenerateContentBody:
+        """Return the body with placeholders for all thought signatures."""
+        return {**self.body, "contents": with_placeholders(self.body["contents"])}
 
 
 def parse_chat(body: bytes) -> ChatRequest:
@@ -48,46 +94,64 @@ def parse_chat(body: bytes) -> ChatRequest:
         InvalidRequestError: fields that contradict each other or ask for what is not there.
     """
     chat = decode_body(body, _DECODER)
-    _check_options(chat)
+    if chat.messages is None:
+        if chat.input is None:
+            raise InvalidRequestError(
+                "Missing required parameter: 'messages'.",
+                code="missing_required_parameter",
+                field="messages",
+            )
+        chat.messages = messages_of_input(chat.input, chat.instructions)
+    check_options(chat)
     return chat
 
 
-def _check_options(chat: ChatRequest) -> None:
-    if chat.stream_options is not None and not chat.stream:
-        raise InvalidRequestError(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
-            field="stream_options",
-        )
-    for name in _UNSUPPORTED:
-        if getattr(chat, name):
-            raise _unsupported(name)
-    if chat.n not in {None, 1}:
-        raise _unsupported("n", "Only one choice per request is supported.")
-    if chat.logprobs or chat.top_logprobs:
-        raise _unsupported("logprobs")
-    if chat.logit_bias:
-        raise _unsupported("logit_bias")
-    if chat.modalities not in (None, ["text"]):
-        raise _unsupported("modalities", "Only text is supported.")
-    if chat.reasoning_effort is not None and chat.reasoning_effort not in EFFORTS:
-        raise InvalidRequestError(
-            f"Invalid value for 'reasoning_effort'. Supported values are: {', '.join(EFFORTS)}.",
-            field="reasoning_effort",
-        )
-
-
-def _unsupported(name: str, why: str = "") -> InvalidRequestError:
-    text = f"The '{name}' parameter is not supported here. {why}".strip()
-    return InvalidRequestError(text, code="unsupported_parameter", field=name)
-
-
-def to_gemini(chat: ChatRequest, model: str) -> TranslatedChat:
+def to_gemini(chat: ChatRequest, model: str, around: Surroundings) -> TranslatedChat:
     """Translate a checked request for a model.
 
     Raises:
-        InvalidRequestError: a message or part that can't be translated.
+        InvalidRequestError: something in it can't be translated, or not for this model.
     """
-    contents, instructions = _conversation(chat.messages)
+    traits, options = model_traits(model), google_options(chat)
+    check_for_model(chat, traits, around.price)
+    toolbox = read_tools(chat)
+    calling = choose_tools(chat, toolbox)
+    attachments = Attachments(around.fetched)
+    conversation = Conversation(toolbox.names, traits, attachments, around.known)
+    for index, message in enumerate(chat.messages or ()):
+        conversation.add(message, f"messages[{index}]")
+    conversation.finish()
+    body = _body(conversation)
+    own_tools = _own_tools(options, toolbox, around.price)
+    config, ignored = generation_config(chat, options, model)
+    if toolbox.declarations and not traits.is_third:
+        _move_schema_into_instruction(body, config)
+    _add_tools(body, toolbox, own_tools, calling, traits)
+    _add_safety(body, options, around.safety_threshold)
+    if options.cached_content is not None:
+        body["cachedContent"] = options.cached_content
+    if config:
+        body["generationConfig"] = config
+    tier, wanted = service_tier(chat, around.price)
+    if wanted is not None:
+        body["serviceTier"] = wanted
+    elif chat.service_tier not in {None, "auto", "default", "scale"}:
+        ignored.append("service_tier")
+    return TranslatedChat(
+        body=body,
+        toolbox=toolbox,
+        max_output_tokens=chat.max_completion_tokens or chat.max_tokens or chat.max_output_tokens,
+        prompt_bound_tokens=_prompt_bound(body, attachments, own_tools),
+        tier=tier,
+        lookups_pico=around.price.lookups_bound_pico(search=_searches(own_tools), maps=False),
+        audible=attachments.audible or "cachedContent" in body,
+        signed=conversation.signed,
+        ignored=ignored,
+    )
+
+
+def _body(conversation: Conversation) -> GenerateContentBody:
+    contents, instructions = conversation.contents, conversation.instructions
     if not contents:
         # Gemini needs somebody to answer to.
         contents, instructions = [{"role": "user", "parts": instructions}], []
@@ -96,132 +160,117 @@ def to_gemini(chat: ChatRequest, model: str) -> TranslatedChat:
     body: GenerateContentBody = {"contents": contents}
     if instructions:
         body["systemInstruction"] = {"parts": instructions}
-    limit = chat.max_completion_tokens or chat.max_tokens
-    config = _generation_config(chat, model, limit)
-    if config:
-        body["generationConfig"] = config
-    ignored = [name for name in _WITHOUT_EFFECT if getattr(chat, name) not in (None, 0)]
-    return TranslatedChat(body, limit, ignored)
+    return body
 
 
-def _conversation(
-    messages: list[Message],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the turns, runs of one side joined, and the instructions, in order."""
-    contents: list[dict[str, Any]] = []
-    instructions: list[dict[str, Any]] = []
-    for index, message in enumerate(messages):
-        where = f"messages[{index}]"
-        if message.role in INSTRUCTING_ROLES:
-            instructions += _parts(message, where)
-            continue
-        role = SPEAKING_ROLES.get(message.role)
-        if role is None:
-            raise InvalidRequestError(
-                f"Invalid value: '{message.role[:64]}'. Supported values are: 'system', "
-                "'developer', 'user' and 'assistant'.",
-                field=f"{where}.role",
-            )
-        if message.tool_calls or message.function_call:
-            raise InvalidRequestError(
-                "Tool calls are not supported here.",
-                code="unsupported_parameter",
-                field=f"{where}.tool_calls",
-            )
-        parts = _parts(message, where)
-        if contents and contents[-1]["role"] == role:
-            contents[-1]["parts"] += parts
-        elif parts:
-            contents.append({"role": role, "parts": parts})
-    return contents, instructions
-
-
-def _parts(message: Message, where: str) -> list[dict[str, Any]]:
-    """Return a message's text as parts; empty ones are left out, as Gemini refuses them."""
-    content = message.content
-    if isinstance(content, str):
-        texts = [content]
-    elif content is None:
-        texts = [message.refusal or ""]
-    else:
-        texts = [_text(part, f"{where}.content[{index}]") for index, part in enumerate(content)]
-    return [{"text": text} for text in texts if text]
-
-
-def _text(part: ContentPart, where: str) -> str:
-    if part.type == "text":
-        if part.text is None:
-            raise InvalidRequestError(
-                f"Missing required parameter: '{where}.text'.",
-                code="missing_required_parameter",
-                field=f"{where}.text",
-            )
-        return part.text
-    if part.type == "refusal":
-        return part.refusal or ""
-    raise InvalidRequestError(
-        f"Invalid value: '{part.type[:64]}'. Supported values are: 'text' and 'refusal'.",
-        field=f"{where}.type",
-    )
-
-
-def _generation_config(chat: ChatRequest, model: str, limit: int | None) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    plain = {
-        "temperature": chat.temperature,
-        "topP": chat.top_p,
-        "topK": chat.top_k,
-        "maxOutputTokens": limit,
-        "seed": None if chat.seed is None else chat.seed % (1 << SEED_BITS),
-    }
-    config.update({name: value for name, value in plain.items() if value is not None})
-    stops = _stops(chat.stop)
-    if stops:
-        config["stopSequences"] = stops
-    config.update(_response_format(chat))
-    effort = chat.reasoning_effort
-    if effort is None and limit is not None and limit < SMALL_LIMIT_TOKENS:
-        effort = "none"
-    thinking = thinking_traits(model).config(effort)
-    if thinking is not None:
-        config["thinkingConfig"] = thinking
-    return config
-
-
-def least_thinking(chat: ChatRequest, model: str) -> dict[str, Any] | None:
-    """Return the setting of least thinking; None if the client chose one, or there is none."""
-    return thinking_traits(model).config("none") if chat.reasoning_effort is None else None
-
-
-def _stops(stop: str | list[str] | None) -> list[str]:
-    stops = [stop] if isinstance(stop, str) else stop or []
-    if len(stops) > STOPS_MAX:
+def _own_tools(options: GoogleOptions, toolbox: Toolbox, price: ModelPrice) -> list[dict[str, Any]]:
+    """Return Google's own tools, if what they cost is known."""
+    tools = server_tools(options)
+    if toolbox.searches and _SEARCH not in tools:
+        tools.append(_SEARCH)
+    if not price.can_search and _searches(tools):
         raise InvalidRequestError(
-            f"Invalid 'stop': expected at most {STOPS_MAX} sequences, got {len(stops)}.",
-            field="stop",
+            "The model can't search the web here.",
+            code="unsupported_parameter",
+            field="web_search_options" if toolbox.searches else "google.tools",
         )
-    return [text for text in stops if text]
+    return tools
 
 
-def _response_format(chat: ChatRequest) -> dict[str, Any]:
-    wanted = chat.response_format
-    if wanted is None or wanted.type == "text":
-        return {}
-    if wanted.type == "json_object":
-        return {"responseMimeType": "application/json"}
-    if wanted.type == "json_schema":
-        if wanted.json_schema is None:
-            raise InvalidRequestError(
-                "Missing required parameter: 'response_format.json_schema'.",
-                code="missing_required_parameter",
-                field="response_format.json_schema",
-            )
-        config: dict[str, Any] = {"responseMimeType": "application/json"}
-        if wanted.json_schema.schema is not None:
-            config["responseJsonSchema"] = wanted.json_schema.schema
-        return config
-    raise InvalidRequestError(
-        f"Invalid value: '{wanted.type[:64]}'. Supported values are: 'text', 'json_object' and "
-        "'json_schema'.",
-        field="response_format.type",
-    )
+def _searches(tools: list[dict[str, Any]]) -> bool:
+    return any("googleSearch" in tool for tool in tools)
+
+
+def _add_tools(
+    body: GenerateContentBody,
+    toolbox: Toolbox,
+    own_tools: list[dict[str, Any]],
+    calling: dict[str, Any] | None,
+    traits: ModelTraits,
+) -> None:
+    tools = list(own_tools)
+    if toolbox.declarations:
+        tools.insert(0, {"functionDeclarations": toolbox.declarations})
+    if not tools:
+        return
+    body["tools"] = tools
+    config: dict[str, Any] = {}
+    if calling is not None:
+        config["functionCallingConfig"] = calling
+    if toolbox.declarations and own_tools and traits.is_third:
+        # So Gemini shows its own tools' calls, which have to come back with the functions'.
+        config["includeServerSideToolInvocations"] = True
+    if config:
+        body["toolConfig"] = config
+
+
+def _move_schema_into_instruction(body: GenerateContentBody, config: dict[str, Any]) -> None:
+    """Ask for JSON in words: models before Gemini 3 refuse to combine it with functions."""
+    if config.pop("responseMimeType", None) is None:
+        return
+    schema = config.pop("responseJsonSchema", None)
+    words = "When you do not call a function, answer with JSON only, without a code fence"
+    words += f", conforming to this JSON schema: {_json(schema)}" if schema is not None else "."
+    instruction = body.setdefault("systemInstruction", {"parts": []})
+    instruction["parts"] = [*instruction["parts"], {"text": words}]
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _add_safety(
+    body: GenerateContentBody, options: GoogleOptions, default: Threshold | None
+) -> None:
+    settings: dict[str, str] = dict.fromkeys(SAFETY_CATEGORIES, default) if default else {}
+    for setting in options.safety_settings or ():
+        settings[_category(setting.category)] = setting.threshold
+    if settings:
+        body["safetySettings"] = [
+            {"category": category, "threshold": threshold}
+            for category, threshold in settings.items()
+        ]
+
+
+def _category(name: str) -> str:
+    full = name.upper()
+    return full if full.startswith("HARM_CATEGORY_") else f"HARM_CATEGORY_{full}"
+
+
+def _prompt_bound(
+    body: GenerateContentBody, attachments: Attachments, own_tools: list[dict[str, Any]]
+) -> int | None:
+    """Return an upper bound on the prompt: a byte of text is at most a token."""
+    if attachments.of_unknown_size or "cachedContent" in body:
+        return None
+    added = sum(_SERVER_TOOL_TOKENS.get(name, 0) for tool in own_tools for name in tool)
+    text_bytes = len(msgspec.json.encode(body)) - attachments.base64_chars
+    return prompt_bound_tokens(text_bytes) + attachments.tokens + added
+
+
+def remote_urls(chat: ChatRequest) -> dict[str, str]:
+    """Return the URLs of files that have to be fetched, each with the path of its first mention."""
+    found: dict[str, str] = {}
+    for index, message in enumerate(chat.messages or ()):
+        if isinstance(message.content, list):
+            for place, part in enumerate(message.content):
+                url = remote_url(part)
+                if url is not None:
+                    found.setdefault(url, f"messages[{index}].content[{place}].image_url.url")
+    return found
+
+
+def ignored_names(body: bytes, known: type[msgspec.Struct] = ChatRequest) -> list[str]:
+    """Return the names in a body that mean nothing here, as far as a header can show them.
+
+    Args:
+        body: a JSON object that has been decoded already.
+        known: the type that it was decoded into.
+    """
+    given = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    meant = known.__struct_fields__
+    return [
+        name
+        for name, value in given.items()
+        if name not in meant and bytes(value) != b"null" and _SHOWABLE.fullmatch(name)
+    ][:IGNORED_SHOWN_MAX]

@@ -1,8 +1,8 @@
-"""Token counts in OpenAI's form."""
+"""Token counts and the service tier in OpenAI's form."""
 
 from typing import Any
 
-from ai_proxy_service.core.usage import TokenUsage
+from ai_proxy_service.core.usage import STANDARD_TIER, TokenUsage
 
 
 def openai_usage(usage: TokenUsage | None) -> dict[str, Any]:
@@ -26,3 +26,9 @@ def openai_usage(usage: TokenUsage | None) -> dict[str, Any]:
             "rejected_prediction_tokens": 0,
         },
     }
+
+
+def openai_tier(usage: TokenUsage | None) -> str:
+    """Return OpenAI's name for the service tier that was used."""
+    tier = usage.service_tier if usage is not None else ""
+    return "default" if tier in {"", STANDARD_TIER} else tier

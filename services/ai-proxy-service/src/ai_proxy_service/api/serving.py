@@ -1,0 +1,216 @@
+"""What surfaces that answer with completions share: orders, waiting, and clients that leave."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ai_proxy_service.api.event_stream import disconnected
+from ai_proxy_service.api.gateway import Gateway, principal_of
+from ai_proxy_service.api.tracking import Tracker
+from ai_proxy_service.core.completion import Completion
+from ai_proxy_service.core.errors import InvalidRequestError, MediaFetchError, ModelNotFoundError
+from ai_proxy_service.core.gemini import GeminiError
+from ai_proxy_service.core.interfaces import Media, Settled
+from ai_proxy_service.core.models import resolve_model
+from ai_proxy_service.core.money import usd_text
+from ai_proxy_service.core.order import Order
+from ai_proxy_service.core.pricing import ModelPrice
+from ai_proxy_service.core.relay import Relay
+from ai_proxy_service.translation.errors import to_service_error
+from ai_proxy_service.translation.generation import least_thinking
+from ai_proxy_service.translation.google_options import google_options
+from ai_proxy_service.translation.messages import lost_call_ids
+from ai_proxy_service.translation.openai_types import ChatRequest
+from ai_proxy_service.translation.request import (
+    Surroundings,
+    TranslatedChat,
+    remote_urls,
+    to_gemini,
+)
+from service_kit.request_id import current_request_id
+
+OPENAI_VERSION = "2020-10-01"
+# After so long without a word from Gemini the status is sent, so that nothing on the way takes the
+# connection for dead; until then a failure still has a status of its own, which SDKs act on.
+COMMIT_SECONDS = 10.0
+# nginx's word for a client that has closed the connection; it never sees this.
+_CLIENT_GONE = 499
+
+
+def find_model(
+    gateway: Gateway, requested: str, kind: Literal["chat", "embedding"] = "chat"
+) -> tuple[str, ModelPrice]:
+    """Return Gemini's id of the requested model, and its price.
+
+    Raises:
+        ModelNotFoundError: there is none of this kind, or it has no price.
+    """
+    model = resolve_model(requested, gateway.aliases)
+    price = gateway.catalog.find(model)
+    if price is None or price.kind != kind:
+        raise ModelNotFoundError(requested)
+    return model, price
+
+
+def account_of(request: Request, user: str | None) -> str:
+    """Return who pays: a configured key speaks for the operator, who may name the user.
+
+    Raises:
+        InvalidRequestError: the name has characters that can't be printed.
+    """
+    account = user or principal_of(request).name
+    if not account.isprintable():
+        raise InvalidRequestError(
+            "Invalid value for 'user': it has characters that can't be printed.", field="user"
+        )
+    return account
+
+
+async def translate(
+    gateway: Gateway, chat: ChatRequest, model: str, price: ModelPrice, account: str
+) -> TranslatedChat:
+    """Translate a chat request, with all that it names from outside.
+
+    Raises:
+        InvalidRequestError: it can't be translated, or a file can't be had.
+    """
+    lost = lost_call_ids(chat.messages or ())
+    around = Surroundings(
+        price=price,
+        fetched=await _fetch(gateway, chat),
+        known=await gateway.calls.recall(account, lost) if lost else {},
+        safety_threshold=gateway.safety_threshold,
+    )
+    return to_gemini(chat, model, around)
+
+
+def left_out(gateway: Gateway, chat: ChatRequest) -> list[str]:
+    """Return the parameters of a request that the Gemini client can't say."""
+    if not gateway.gemini.unsupported:
+        return []
+    options = msgspec.to_builtins(google_options(chat))
+    given = {f"google.{name}" for name, value in options.items() if value is not None}
+    given |= {name for name in chat.__struct_fields__ if getattr(chat, name) is not None}
+    return sorted(gateway.gemini.unsupported & given)
+
+
+async def _fetch(gateway: Gateway, chat: ChatRequest) -> Mapping[str, Media]:
+    urls = remote_urls(chat)
+    if not urls:
+        return {}
+    try:
+        return await gateway.media.fetch(urls)
+    except MediaFetchError as error:
+        error.field = urls.get(error.url, "messages")
+        raise
+
+
+def make_order(
+    request: Request,
+    gateway: Gateway,
+    chat: ChatRequest,
+    translated: TranslatedChat,
+    *,
+    model: str,
+    price: ModelPrice,
+    account: str,
+    prefix: str,
+) -> Order:
+    """Return the order for a translated request; `prefix` begins the completion's id."""
+    limit = translated.max_output_tokens or price.max_output_tokens
+    bound = translated.prompt_bound_tokens
+    return Order(
+        completion_id=f"{prefix}{secrets.token_hex(14)}",
+        request_id=current_request_id(),
+        account=account,
+        key_name=principal_of(request).name,
+        model=model,
+        price=price,
+        catalog_version=gateway.catalog.version,
+        body=translated.body,
+        prompt_bound_tokens=price.context_tokens if bound is None else bound,
+        max_output_tokens=min(limit, price.max_output_tokens),
+        least_thinking=least_thinking(chat, model),
+        streamed=bool(chat.stream),
+        without_signatures=translated.without_signatures if translated.signed else None,
+        tier=translated.tier,
+        lookups_pico=translated.lookups_pico,
+        audible=translated.audible,
+        candidates=chat.n or 1,
+    )
+
+
+async def opened(
+    request: Request, relay: Relay, order: Order, timeout_seconds: float | None
+) -> asyncio.Task[Completion] | None:
+    """Open an order's completion and wait for it.
+
+    Returns:
+        The completion on its way: there, if it is done, or else after the time-out. None if the
+        client has left; then the completion has been handed over.
+
+    Raises:
+        ServiceError: it was refused or failed; nothing was charged.
+    """
+    opening = relay.start(order)
+    gone = asyncio.create_task(disconnected(request.receive))
+    try:
+        await asyncio.wait(
+            {opening, gone}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+    except BaseException:
+        relay.leave(opening)
+        raise
+    finally:
+        left = gone.done()
+        gone.cancel()
+    if opening.done():
+        try:
+            opening.result()
+        except GeminiError as error:
+            raise to_service_error(error) from error
+    elif left:
+        relay.leave(opening)
+        return None
+    return opening
+
+
+def client_gone() -> Response:
+    """Return what is logged for a client that has left; nobody reads it."""
+    return Response(status_code=_CLIENT_GONE)
+
+
+def settled_response(body: bytes, settled: Settled, headers: Mapping[str, str]) -> Response:
+    """Return a whole answer in JSON with what it cost."""
+    credits_headers = {"x-credits-charged": usd_text(settled.charged_nanos)}
+    if settled.available_nanos is not None:
+        credits_headers["x-credits-available"] = usd_text(settled.available_nanos)
+    return Response(
+        body,
+        media_type="application/json",
+        headers={"openai-version": OPENAI_VERSION, **headers, **credits_headers},
+    )
+
+
+def ignored_header(ignored: list[str]) -> dict[str, str]:
+    """Return the header that names parameters without effect, if there are any."""
+    return {"x-proxy-ignored-params": ", ".join(ignored)} if ignored else {}
+
+
+def answer_headers(
+    tracker: Tracker, opening: asyncio.Task[Completion], ignored: list[str]
+) -> dict[str, str]:
+    """Return the headers that tell what OpenAI's body has no place for."""
+    headers = {
+        "openai-version": OPENAI_VERSION,
+        "openai-processing-ms": str(round(tracker.elapsed_seconds * 1000)),
+    }
+    lowered = opening.result().lowered_max_tokens if opening.done() else None
+    if lowered is not None:
+        headers["x-credits-max-output-tokens"] = str(lowered)
+    return {**headers, **ignored_header(ignored)}

@@ -1,0 +1,125 @@
+"""A body in the Responses API's form, posted to the chat endpoint, as messages.
+
+Cursor does so with keys of one's own. OpenAI's API reference, "Create a model response".
+"""
+
+from typing import Any
+
+import msgspec
+
+from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.translation.openai_types import (
+    ContentPart,
+    CustomCall,
+    FunctionCall,
+    InputFile,
+    MediaUrl,
+    Message,
+    ToolCall,
+)
+
+_OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
+# What earlier answers may have had besides: nothing that Gemini could take back.
+_SKIPPED = frozenset({"reasoning", "web_search_call", "code_interpreter_call", "item_reference"})
+_TEXTS = frozenset({"input_text", "output_text", "text"})
+
+
+class _InputPart(msgspec.Struct):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: str | None = None
+    file_id: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+    detail: str | None = None
+
+
+class _Item(msgspec.Struct):
+    type: str | None = None
+    role: str | None = None
+    content: str | list[_InputPart] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    output: str | list[_InputPart] | None = None
+
+
+def messages_of_input(given: str | list[Any], instructions: str | None) -> list[Message]:
+    """Return the messages that an `input` stands for.
+
+    Raises:
+        InvalidRequestError: an unknown item, or one that is not as documented.
+    """
+    messages = [Message("system", instructions)] if instructions else []
+    if isinstance(given, str):
+        return [*messages, Message("user", given)]
+    if not given:
+        raise InvalidRequestError("Invalid 'input': it is empty.", field="input")
+    for index, raw in enumerate(given):
+        _add(messages, _read(raw, f"input[{index}]"), f"input[{index}]")
+    return messages
+
+
+def _read(raw: Any, where: str) -> _Item:
+    try:
+        return msgspec.convert(raw, _Item)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        field = f"{where}{path.rstrip('`')}"
+        raise InvalidRequestError(f"Invalid value for '{field}': {text}.", field=field) from None
+
+
+def _add(messages: list[Message], item: _Item, where: str) -> None:
+    if item.type in {None, "message"} and item.role is not None:
+        messages.append(Message(item.role, _content(item.content, where)))
+    elif item.type in {"function_call", "custom_tool_call"}:
+        _add_call(messages, item, where)
+    elif item.type in _OUTPUTS:
+        content = _content(item.output, where)
+        messages.append(Message("tool", content, tool_call_id=item.call_id))
+    elif item.type not in _SKIPPED:
+        raise InvalidRequestError(
+            f"Invalid value: '{str(item.type)[:64]}' is not supported here.", field=f"{where}.type"
+        )
+
+
+def _add_call(messages: list[Message], item: _Item, where: str) -> None:
+    if not item.call_id or not item.name:
+        field = f"{where}.{'name' if item.call_id else 'call_id'}"
+        raise InvalidRequestError(
+            f"Missing required parameter: '{field}'.",
+            code="missing_required_parameter",
+            field=field,
+        )
+    if item.type == "custom_tool_call":
+        call = ToolCall(item.call_id, "custom", custom=CustomCall(item.name, item.input))
+    else:
+        call = ToolCall(item.call_id, "function", FunctionCall(item.name, item.arguments))
+    last = messages[-1] if messages else None
+    # Calls that follow each other are one turn of the model's.
+    if last is not None and last.role == "assistant" and last.tool_calls is not None:
+        last.tool_calls.append(call)
+    else:
+        messages.append(Message("assistant", tool_calls=[call]))
+
+
+def _content(content: str | list[_InputPart] | None, where: str) -> str | list[ContentPart] | None:
+    if content is None or isinstance(content, str):
+        return content
+    return [_part(part, f"{where}.content[{index}]") for index, part in enumerate(content)]
+
+
+def _part(part: _InputPart, where: str) -> ContentPart:
+    if part.type in _TEXTS:
+        return ContentPart("text", text=part.text)
+    if part.type == "refusal":
+        return ContentPart("refusal", refusal=part.refusal)
+    if part.type == "input_image" and part.image_url is not None:
+        return ContentPart("image_url", image_url=MediaUrl(part.image_url, part.detail))
+    if part.type in {"input_image", "input_file"}:
+        return ContentPart("file", file=InputFile(part.file_data, part.filename, part.file_id))
+    raise InvalidRequestError(
+        f"Invalid value: '{part.type[:64]}' is not supported here.", field=f"{where}.type"
+    )
