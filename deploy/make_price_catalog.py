@@ -44,7 +44,7 @@ KIND_OF_MODE = {
 NOT_CHAT = (
     *("deep-research", "lyria", "gemini-omni", "gemini-gemma", "-live-", "-streaming-"),
     # answers in images, for which the table has no price
-    "-image-generation",
+    "flash-exp-image-generation",
     # the table has a tenth of the output price that the same model has under its other names
     "gemini-1.5-pro-latest",
 )
@@ -185,12 +185,50 @@ def rates_layout(some: list[dict[str, int]], indent: int) -> str:
     return f"[{line} " + f",{line} ".join(sets) + f"{line}]"
 
 
+# Models that the table does not have, or not in full, as Google's price page had them while they
+# were offered; whoever still reaches one is charged rightly.
+ALSO_LISTED: list[dict[str, Any]] = [
+    {
+        "id": "gemini-3-pro-preview",
+        "mode": "chat",
+        "context_window": 1_048_576,
+        "max_output": 65_536,
+        "prices_usd": {
+            "input/token": Decimal("2e-6"),
+            "input/token@>200k": Decimal("4e-6"),
+            "cached_input/token": Decimal("2e-7"),
+            "cached_input/token@>200k": Decimal("4e-7"),
+            "output/token": Decimal("12e-6"),
+            "output/token@>200k": Decimal("18e-6"),
+        },
+        "search_context_cost_per_query": {"any": Decimal("0.014")},
+        "web_search_billing_unit": "per_query",
+        "supports": {"web_search": True},
+        "retired_from_newest_list": True,
+    },
+    {
+        # 0.039 USD for an image of 1,290 tokens.
+        "id": "gemini-2.0-flash-preview-image-generation",
+        "mode": "image_generation",
+        "context_window": 32_768,
+        "max_output": 8_192,
+        "prices_usd": {
+            "input/token": Decimal("1e-7"),
+            "output/token": Decimal("4e-7"),
+            "output/image_token": Decimal("30e-6"),
+        },
+        "supported_output_modalities": ["text", "image"],
+        "retired_from_newest_list": True,
+    },
+]
+
+
 def main() -> None:
     """Read the table named on the command line and print the catalogue."""
     if len(sys.argv) != 3:  # noqa: PLR2004 - the script, a path and a date
         sys.exit("usage: make_price_catalog.py PRICES.json DATE")
     table = json.loads(Path(sys.argv[1]).read_text(), parse_float=Decimal)
-    models = sorted(table["models"], key=lambda model: str(model["id"]))
+    models = sorted([*table["models"], *ALSO_LISTED], key=lambda model: str(model["id"]))
     catalog = {
         "version": sys.argv[2],
         "effective": sys.argv[2],

@@ -6,7 +6,8 @@ A test or check bears the number of what it checks in that list at the beginning
 | numbers | where | client |
 |---|---|---|
 | 1-5, 35, 41, 42, 56, 57, 60 | test_basics.py | openai-python, plain HTTP |
-| 7-11, 13, 17-22, 26 | test_tools.py | openai-python |
+| 7-10, 20-22, 26 | test_tools.py | openai-python |
+| 11, 13, 17-19 | test_tool_history.py | openai-python |
 | 23, 33, 34, 36-40, 44 | test_options.py | openai-python |
 | 27-32 | test_messages.py | openai-python |
 | 43, 45, 51-54 | test_endings.py | openai-python, plain HTTP |

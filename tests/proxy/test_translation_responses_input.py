@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ai_proxy_service.core.errors import InvalidRequestError
 from support.chats import FLASH_3, Json, assert_refused, refusal, translate
 
 
@@ -159,11 +160,10 @@ def test_what_gemini_could_not_take_back_is_left_out(kind: str) -> None:
 def test_a_reference_to_something_said_is_never_lost_silently(reference: str) -> None:
     items = [{"type": "item_reference", "id": reference}, {"role": "user", "content": "hi"}]
 
-    with pytest.raises(Exception, match="not persisted") as caught:
+    with pytest.raises(InvalidRequestError, match="not persisted") as caught:
         body(items)
 
-    error: Any = caught.value
-    assert (error.status, error.field) == (404, "input")
+    assert (caught.value.status, caught.value.field) == (404, "input")
 
 
 def test_messages_come_before_an_input() -> None:

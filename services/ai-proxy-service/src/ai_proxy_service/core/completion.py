@@ -83,8 +83,8 @@ class Completion:
         if not chunks:
             chunks = await self._stream.receive()
             self._tally.note(chunks)
-        if self._meter is not None and chunks and (usage := self.usage) is not None:
-            self.cut_off = await self._meter.follow(usage)
+        if self._meter is not None and chunks:
+            self.cut_off = await self._meter.follow(self._tally)
             if self.cut_off:
                 await self._stream.aclose()
         return chunks

@@ -10,7 +10,7 @@ from ai_proxy_service.core.interfaces import BillingService, Hold
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.pricing import cost_of
-from ai_proxy_service.core.usage import TokenUsage
+from ai_proxy_service.core.usage import TokenUsage, UsageTally
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -69,19 +69,19 @@ class Meter:
             self._raise_at_tokens = self._reach_tokens - LOW_WATER_TOKENS
         self._cut_at_tokens = _NEVER
 
-    async def follow(self, usage: TokenUsage) -> bool:
+    async def follow(self, tally: UsageTally) -> bool:
         """Note what has been used; return whether the answer must be cut off.
 
         The hold is raised beside the answer, which waits for it only with nothing left.
         """
-        tokens = usage.output_tokens
+        tokens = tally.output_tokens
         self._largest_step_tokens = max(self._largest_step_tokens, tokens - self._last_tokens)
         self._last_tokens = tokens
         due = tokens >= self._raise_at_tokens or time.monotonic() >= self._heartbeat_at
         if due and self._raising is None:
             self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
             self._raising = self._background.start(
-                self._raise(usage), f"raise-{self._order.completion_id}"
+                self._raise(tally.usage or TokenUsage()), f"raise-{self._order.completion_id}"
             )
         if self._raising is not None and tokens >= self._reach_tokens - self._largest_step_tokens:
             await asyncio.shield(self._raising)

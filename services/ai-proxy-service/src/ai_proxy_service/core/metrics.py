@@ -183,6 +183,7 @@ class ProxyMetrics(MetricsRegistry):
                 "open": int(readings.total("gateway_streams_open")),
                 "abandoned": int(readings.total("gateway_completions_abandoned_total")),
             },
+            "upstream": {"repeats": int(readings.total("gateway_upstream_repeats_total"))},
             "http": {
                 "total": int(sum(statuses.values())),
                 "in_flight": int(readings.total("http_server_active_requests")),

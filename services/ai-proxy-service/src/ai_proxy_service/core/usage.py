@@ -123,24 +123,42 @@ class UsageTally:
             requested_tier: what counts where Gemini doesn't say which tier served.
         """
         self._requested_tier = requested_tier
-        self._counts: TokenUsage | None = None
+        self._report: UsageMetadata | None = None
+        self._usage: TokenUsage | None = None
         self._lookups = LookupTally()
 
     def note(self, chunks: Iterable[GenerateContentResponse]) -> None:
         """Take the next chunks into account, in their order."""
         for chunk in chunks:
             if chunk.usage_metadata is not None:
-                self._counts = usage_of(chunk.usage_metadata, self._requested_tier)
+                self._report = chunk.usage_metadata
             self._lookups.note(chunk)
+        # Read off the report only when somebody asks: most chunks of a stream nobody asks about.
+        self._usage = None
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that are billed as output so far; the one figure that every chunk is asked for."""
+        if self._report is None:
+            return 0
+        return _count(self._report.candidates_token_count) + _count(
+            self._report.thoughts_token_count
+        )
 
     @property
     def usage(self) -> TokenUsage | None:
         """What has been used; None before anything was reported."""
+        if self._usage is None:
+            self._usage = self._read()
+        return self._usage
+
+    def _read(self) -> TokenUsage | None:
         lookups = self._lookups
+        counts = usage_of(self._report, self._requested_tier) if self._report is not None else None
         if not lookups.found:
-            return self._counts
+            return counts
         return replace(
-            self._counts or TokenUsage(service_tier=self._requested_tier),
+            counts or TokenUsage(service_tier=self._requested_tier),
             search_queries=lookups.search_queries,
             maps_queries=lookups.maps_queries,
         )

@@ -3,6 +3,7 @@
 Cursor does so with keys of one's own. OpenAI's API reference, "Create a model response".
 """
 
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -20,7 +21,8 @@ from ai_proxy_service.translation.openai_types import (
 
 _OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
 # What earlier answers may have had besides: nothing that Gemini could take back.
-_SKIPPED = frozenset({"reasoning", "web_search_call", "code_interpreter_call", "item_reference"})
+_SKIPPED = frozenset({"reasoning", "web_search_call", "code_interpreter_call"})
+_REASONING_IDS = "rs_"
 _TEXTS = frozenset({"input_text", "output_text", "text"})
 
 
@@ -37,6 +39,7 @@ class _InputPart(msgspec.Struct):
 
 class _Item(msgspec.Struct):
     type: str | None = None
+    id: str | None = None
     role: str | None = None
     content: str | list[_InputPart] | None = None
     call_id: str | None = None
@@ -79,7 +82,15 @@ def _add(messages: list[Message], item: _Item, where: str) -> None:
     elif item.type in _OUTPUTS:
         content = _content(item.output, where)
         messages.append(Message("tool", content, tool_call_id=item.call_id))
-    elif item.type not in _SKIPPED:
+    elif item.type == "item_reference" and not (item.id or "").startswith(_REASONING_IDS):
+        # Without what was said, the answer would be to another conversation.
+        raise InvalidRequestError(
+            f"Item with id '{(item.id or '')[:64]}' not found. Items are not persisted when "
+            "`store` is set to false.",
+            status=HTTPStatus.NOT_FOUND,
+            field="input",
+        )
+    elif item.type not in _SKIPPED and item.type != "item_reference":
         raise InvalidRequestError(
             f"Invalid value: '{str(item.type)[:64]}' is not supported here.", field=f"{where}.type"
         )

@@ -71,15 +71,19 @@ class ChatStreamTranslator:
 
     def chunk(self, received: GenerateContentResponse) -> bytes:
         """Return the events for one chunk of Gemini's; none if it adds nothing."""
+        pieces, logprobs = self.answer.add(received), _logprobs(received)
         events = self._opening()
-        logprobs = _logprobs(received)
-        for piece in self.answer.add(received):
+        for piece in pieces:
             if logprobs and piece.kind is Kind.CONTENT and piece.candidate in logprobs:
                 # They are of the whole chunk, whatever it is made of.
                 told = logprobs.pop(piece.candidate)
                 events += self._choice(piece.candidate, {"content": piece.text}, logprobs=told)
             else:
                 events += self._piece(piece)
+        for index, told in logprobs.items():
+            # They may also come with a chunk that has no text.
+            if told and told["content"]:
+                events += self._choice(index, {}, logprobs=told)
         return events
 
     def _opening(self) -> bytes:
@@ -87,9 +91,10 @@ class ChatStreamTranslator:
             return b""
         # The role is said once, in a chunk of its own: clients join what is repeated.
         self._begun = True
+        # A refused prompt has one answer, however many were asked for.
+        choices = 1 if self.answer.is_blocked else self._choices
         return b"".join(
-            self._choice(index, {"role": "assistant", "content": ""})
-            for index in range(self._choices)
+            self._choice(index, {"role": "assistant", "content": ""}) for index in range(choices)
         )
 
     def _piece(self, piece: Piece) -> bytes:
