@@ -8,10 +8,10 @@ STAMP := $(VENV)/.ready
 MEMBERS := service-kit gemini-simulator credits-service ai-proxy-service
 CODE := services/*/src tests benchmarks deploy
 
-.PHONY: help setup run test lint type format bench lock clean
+.PHONY: help setup run test test-clients lint type format bench lock clean
 
 help: ## Show what can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Build .venv with everything that the project needs
 
@@ -30,6 +30,9 @@ run: setup ## Start everything on this machine; Ctrl-C stops all of it
 
 test: setup ## Run the whole test suite
 	$(BIN)/pytest $(ARGS)
+
+test-clients: setup ## Only the tests with OpenAI's and other people's clients
+	$(BIN)/pytest tests/clients $(ARGS)
 
 lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check $(CODE)

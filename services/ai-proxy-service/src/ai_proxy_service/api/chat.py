@@ -80,7 +80,6 @@ async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Res
             await gateway.calls.remember(account, calls)
 
     if chat.stream:
-        tracker.first_chunk()
         return EventStream(
             opening,
             relay=gateway.relay,

@@ -196,6 +196,7 @@ class EventStream(Response):
                 status=503,
                 code="server_is_overloaded",
             ) from None
+        self._tracker.first_chunk()
         translator = self._translator
         try:
             while chunks := await completion.receive():

@@ -107,7 +107,6 @@ async def _streamed(
     if opening is None:
         tracker.finish(successful=False)
         return client_gone()
-    tracker.first_chunk()
     options = wanted.stream_options
     return EventStream(
         opening,

@@ -66,7 +66,9 @@ class _Text:
 
     def characters(self, segment: Segment) -> tuple[int, int]:
         """Return a segment's place in the content, in characters."""
-        start, end = self._at(segment.start_index), self._at(segment.end_index)
+        # What begins right where a block was put in begins after it, and what ends there, before.
+        start = self._at(segment.start_index, begins=True)
+        end = max(start, self._at(segment.end_index, begins=False))
         if segment.text and self._content[start:end] != segment.text:
             # Offsets of some answers are those of one of their parts.
             place = self._content.find(segment.text)
@@ -74,12 +76,13 @@ class _Text:
                 return place, place + len(segment.text)
         return start, end
 
-    def _at(self, offset_bytes: int) -> int:
+    def _at(self, offset_bytes: int, *, begins: bool) -> int:
         if self._ends is None:
             plain = min(offset_bytes, self._plain_chars)
         else:
             plain = bisect_left(self._ends, offset_bytes + 1) if offset_bytes else 0
-        return plain + sum(length for before, length in self._blocks if before < plain)
+        last = plain if begins else plain - 1
+        return plain + sum(length for before, length in self._blocks if before <= last)
 
 
 def _blocks(state: CandidateState) -> list[tuple[int, int]]:

@@ -36,6 +36,9 @@ def generation_config(
     if not model_traits(model).samples:
         ignored += [name for name, value in sampling.items() if value is not None]
         sampling = dict.fromkeys(sampling)
+    thinking = _thinking(chat, options.thinking_config, model, limit)
+    if thinking is None and chat.reasoning_effort is not None:
+        ignored.append("reasoning_effort")
     values = {
         "temperature": sampling["temperature"],
         "topP": sampling["top_p"],
@@ -46,7 +49,7 @@ def generation_config(
         "stopSequences": _stops(chat.stop) or None,
         "mediaResolution": options.media_resolution
         and f"MEDIA_RESOLUTION_{options.media_resolution}",
-        "thinkingConfig": _thinking(chat, options.thinking_config, model, limit),
+        "thinkingConfig": thinking,
         **_logprobs(chat),
         **_response_format(chat),
         **_modalities(chat),

@@ -69,12 +69,11 @@ _FROM_LOW = _by_effort("LOW", "LOW", "LOW", "MEDIUM", "HIGH", "HIGH", "HIGH")
 _LOW_OR_HIGH = _by_effort("LOW", "LOW", "LOW", "HIGH", "HIGH", "HIGH", "HIGH")
 _NONE = ThinkingTraits()
 
+# Models that draw or speak: what they take is not documented, and left alone.
+_WITHOUT_THINKING = ("-image", "-tts")
 # By the beginning of the model's name, the longest one that fits.
 _FAMILIES: Mapping[str, ThinkingTraits] = {
     "gemini-2.5-flash": _FLASH_2_5,
-    "gemini-2.5-flash-image": _NONE,
-    "gemini-2.5-flash-preview-tts": _NONE,
-    "gemini-2.5-pro-preview-tts": _NONE,
     "gemini-2.5-pro": _PRO_2_5,
     "gemini-3-pro": _LOW_OR_HIGH,
     "gemini-3-flash": _FROM_MINIMAL,
@@ -89,6 +88,8 @@ _FAMILIES: Mapping[str, ThinkingTraits] = {
 
 def thinking_traits(model: str) -> ThinkingTraits:
     """Return what is known of a model's thinking; nothing for one that does not think."""
+    if any(mark in model for mark in _WITHOUT_THINKING):
+        return _NONE
     model = model_behind(model)
     fitting = (family for family in _FAMILIES if model.startswith(family))
     return _FAMILIES.get(max(fitting, key=len, default=""), _NONE)
