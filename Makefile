@@ -53,6 +53,11 @@ bench: setup ## Measure the proxy and the ledger
 lock: setup ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv lock --quiet --upgrade
 	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --no-annotate -o requirements.lock
+	for clients in langchain-agents llamaindex; do \
+		$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+			tests/clients/frameworks/$$clients.in -o tests/clients/frameworks/$$clients.lock || exit 1; \
+	done
 
 clean: ## Remove the environment and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache uv.lock
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache uv.lock \
+		tests/clients/.environments tests/clients/node/node_modules

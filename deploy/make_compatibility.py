@@ -24,7 +24,7 @@ from ai_proxy_service.translation.finish import _REASONS
 from ai_proxy_service.translation.google_options import GoogleOptions
 from ai_proxy_service.translation.openai_types import ChatRequest
 from ai_proxy_service.translation.text_completion import TextRequest
-from ai_proxy_service.translation.thinking import _FAMILIES, EFFORTS
+from ai_proxy_service.translation.thinking import _FAMILIES, _WITHOUT_THINKING, EFFORTS
 from service_kit.errors import ServiceError
 
 WORDS = Path(__file__).with_name("compatibility.yaml")
@@ -170,10 +170,9 @@ def thinking() -> list[tuple[str, ...]]:
     rows = [
         (f"`{family}…`", *(f"{traits.settings[effort]}" for effort in EFFORTS))
         for family, traits in sorted(_FAMILIES.items())
-        if traits.settings
     ]
-    plain = [f"`{family}…`" for family, traits in sorted(_FAMILIES.items()) if not traits.settings]
-    rows += [(name, *("none" for _ in EFFORTS)) for name in plain]
+    others = ", ".join(f"`…{mark}…`" for mark in _WITHOUT_THINKING)
+    rows.append((f"{others}, any other", *("left alone" for _ in EFFORTS)))
     return [("model", *(f"`{effort}`" for effort in EFFORTS)), *rows]
 
 

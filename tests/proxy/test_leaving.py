@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ai_proxy_service.core.gemini import GeminiUnreachableError
-from support.fakes import text_chunk
+from support.fakes import Items, text_chunk
 from support.orders import OUTPUT_NANOS, make_order
 from support.relay_bench import Bench, read_all
 
@@ -117,3 +117,92 @@ async def test_what_still_runs_when_the_process_ends_is_charged_as_reported(benc
     assert settlement.amount_nanos == 10 * 300 + 4 * OUTPUT_NANOS
     assert settlement.metadata["estimated"] is True
     assert bench.gemini.streams[0].closed
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_who_leaves_a_request_that_then_fails_is_told_nothing(
+    bench: Bench, *, streamed: bool
+) -> None:
+    bench.gemini.items = [GeminiUnreachableError("reset")]
+    bench.gemini.opening = asyncio.Event()
+    relay = bench.relay()
+    opening = relay.start(make_order(streamed=streamed))
+    await bench.gemini.asked.wait()
+
+    relay.leave(opening)
+    bench.gemini.opening.set()
+    await relay.aclose(timeout_seconds=30)
+
+    assert bench.billing.settlements == []
+    assert bench.billing.released == ["hold-chatcmpl-test"]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("drain", [True, False])
+async def test_the_end_of_the_process_takes_over_what_nobody_has_left_yet(
+    bench: Bench, *, streamed: bool, drain: bool
+) -> None:
+    bench.drain = drain
+    bench.gemini.opening = asyncio.Event()  # never opened
+    relay = bench.relay()
+    relay.start(make_order(streamed=streamed))
+    await bench.gemini.asked.wait()
+
+    await relay.aclose(timeout_seconds=0)
+
+    assert bench.billing.settlements == []
+    assert bench.billing.released == ["hold-chatcmpl-test"]
+
+
+async def test_leaving_what_is_settled_changes_nothing(bench: Bench) -> None:
+    relay = bench.relay()
+    opening = relay.start(make_order(streamed=False))
+    completion = await opening
+    await completion.settle()
+
+    relay.leave(opening)
+    relay.leave(opening)
+    await relay.aclose(timeout_seconds=30)
+
+    assert len(bench.billing.settlements) == 1
+
+
+@pytest.mark.parametrize("drain", [True, False])
+async def test_a_whole_answer_that_is_left_half_way_is_charged_once(
+    bench: Bench, *, drain: bool
+) -> None:
+    bench.drain = drain
+    bench.gemini.gate = asyncio.Event()
+    relay = bench.relay()
+    opening = relay.start(make_order(streamed=False))
+    await bench.gemini.asked.wait()
+    await bench.gemini.streams[0].waiting.wait()
+
+    relay.leave(opening)
+    if drain:
+        bench.gemini.gate.set()
+    await relay.aclose(timeout_seconds=30)
+
+    (settlement,) = bench.billing.settlements
+    output_tokens = 5 if drain else 4
+    assert settlement.amount_nanos == 10 * 300 + output_tokens * OUTPUT_NANOS
+    assert ("estimated" in settlement.metadata) is not drain
+    assert bench.gemini.streams[0].closed
+
+
+async def test_a_broken_answer_is_repeated_without_its_client_and_each_is_charged_once(
+    bench: Bench,
+) -> None:
+    broken: Items = [text_chunk("", output=2, finish="MALFORMED_FUNCTION_CALL")]
+    bench.gemini.scripts = [broken]
+    bench.gemini.opening = asyncio.Event()
+    relay = bench.relay()
+    opening = relay.start(make_order())
+    await bench.gemini.asked.wait()
+
+    relay.leave(opening)
+    bench.gemini.opening.set()
+    await relay.aclose(timeout_seconds=30)
+
+    keys = [settlement.key for settlement in bench.billing.settlements]
+    assert keys == ["settle-chatcmpl-test", "settle-chatcmpl-test-2"]

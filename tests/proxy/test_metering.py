@@ -91,6 +91,7 @@ async def test_a_running_answer_is_finished_while_the_ledger_is_away(bench: Benc
 
 
 async def test_a_unary_answer_is_one_call_where_its_worst_case_is_held(bench: Bench) -> None:
+    bench.gemini.items = [text_chunk("hi", output=5, finish="STOP")]
     completion = await bench.relay().open(make_order(streamed=False, max_output_tokens=100))
 
     assert bench.gemini.streams == []

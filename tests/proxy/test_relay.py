@@ -115,7 +115,7 @@ async def test_a_refused_request_costs_nothing(bench: Bench, *, streamed: bool) 
 
 
 async def test_an_answer_without_usage_is_not_charged(bench: Bench) -> None:
-    chunk = text_chunk("")
+    chunk = text_chunk("hi")
     chunk.usage_metadata = UsageMetadata()
     bench.gemini.items = [chunk]
     completion = await bench.relay().open(make_order())

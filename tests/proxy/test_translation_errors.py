@@ -38,7 +38,7 @@ def shown(status: int, reason: str = "", message: str = "", *details: Any) -> Se
         (GeminiError(503, "UNAVAILABLE", "x"), 503, "server_is_overloaded"),
         (GeminiError(504, "DEADLINE_EXCEEDED", "x"), 504, "upstream_timeout"),
         (GeminiError(418, "", "x"), 502, "upstream_error"),
-        (GeminiUnreachableError("reset"), 503, "server_is_overloaded"),
+        (GeminiUnreachableError("reset"), 502, "upstream_error"),
         (GeminiUnreachableError("slow", timed_out=True), 504, "upstream_timeout"),
     ],
 )
@@ -100,23 +100,31 @@ REFUSALS = [
     ("Tool use with function calling is unsupported", "tools"),
     ("The specified schema produces a constraint that has too much branching", "response_format"),
     (
-        "* GenerateContentRequest.generation_config.response_schema.properties: should be "
-        "non-empty for OBJECT type",
+        (
+            "* GenerateContentRequest.generation_config.response_schema.properties: should be "
+            "non-empty for OBJECT type"
+        ),
         "response_format",
     ),
     (
-        'Invalid JSON payload received. Unknown name "foo" at '
-        "'tools[0].function_declarations[0].parameters_json_schema'",
+        (
+            'Invalid JSON payload received. Unknown name "foo" at '
+            "'tools[0].function_declarations[0].parameters_json_schema'"
+        ),
         "tools",
     ),
     (
-        "* GenerateContentRequest.tools[0].function_declarations[0].parameters.properties: "
-        "should be non-empty for OBJECT type",
+        (
+            "* GenerateContentRequest.tools[0].function_declarations[0].parameters.properties: "
+            "should be non-empty for OBJECT type"
+        ),
         "tools",
     ),
     (
-        "Please ensure that the number of function response parts is equal to the number of "
-        "function call parts of the function call turn.",
+        (
+            "Please ensure that the number of function response parts is equal to the number of "
+            "function call parts of the function call turn."
+        ),
         "messages",
     ),
     ("Role 'function' is not supported", "messages"),

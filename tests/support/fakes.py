@@ -42,16 +42,23 @@ def text_chunk(
 
 
 class FakeStream:
-    """A stream that gives its items one by one; an exception among them is raised."""
+    """A stream that gives its items one by one; an exception among them is raised.
+
+    Attributes:
+        gate: holds it after its first chunk until it is set.
+        waiting: is set once somebody waits at the gate.
+    """
 
     def __init__(self, items: Iterable[GenerateContentResponse | GeminiError]) -> None:
         self._items = list(items)
         self.gate: asyncio.Event | None = None
+        self.waiting = asyncio.Event()
         self.closed = False
         self.received = 0
 
     async def receive(self) -> list[GenerateContentResponse]:
         if self.gate is not None and self.received:
+            self.waiting.set()
             await self.gate.wait()
         if self.closed or not self._items:
             return []
@@ -65,29 +72,49 @@ class FakeStream:
         self.closed = True
 
 
+Items = list[GenerateContentResponse | GeminiError]
+
+
 @dataclass
 class FakeGemini:
-    """Answers with what it was given, and remembers what it was asked."""
+    """Answers with what it was given, and remembers what it was asked.
 
-    items: list[GenerateContentResponse | GeminiError] = field(default_factory=list)
+    Attributes:
+        items: what each answer consists of.
+        scripts: what the next answers consist of, one after the other, before `items` do.
+        gate: holds each stream after its first chunk until it is set.
+        opening: holds each answer before its first word until it is set.
+        asked: is set once somebody asks.
+    """
+
+    items: Items = field(default_factory=list)
+    scripts: list[Items] = field(default_factory=list)
     tokens: int = 10
     bodies: list[GenerateContentBody] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    opening: asyncio.Event | None = None
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     unsupported: frozenset[str] = frozenset()
+
+    async def _answer(self, body: GenerateContentBody) -> Items:
+        self.bodies.append(body)
+        self.asked.set()
+        if self.opening is not None:
+            await self.opening.wait()
+        return self.scripts.pop(0) if self.scripts else self.items
 
     async def generate_completion(
         self, model: str, body: GenerateContentBody
     ) -> GenerateContentResponse:
-        self.bodies.append(body)
-        item = self.items[-1]
+        items = await self._answer(body)
+        item = items[-1] if items else GenerateContentResponse()
         if isinstance(item, GeminiError):
             raise item
         return item
 
     async def generate_completion_stream(self, model: str, body: GenerateContentBody) -> FakeStream:
-        self.bodies.append(body)
-        stream = FakeStream(self.items)
+        stream = FakeStream(await self._answer(body))
         stream.gate = self.gate
         self.streams.append(stream)
         return stream
@@ -107,7 +134,11 @@ class FakeGemini:
 
 @dataclass
 class FakeBilling:
-    """One account's credit in memory, with the rules that the relay relies on."""
+    """One account's credit in memory, with the rules that the relay relies on.
+
+    Attributes:
+        ended: is set once a hold has been settled or released.
+    """
 
     available_nanos: int
     enforced: bool = True
@@ -119,6 +150,7 @@ class FakeBilling:
     progress_nanos: list[int] = field(default_factory=list)
     unavailable: bool = False
     refused: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def hold(self, request: HoldRequest) -> Hold:
         self._check()
@@ -154,11 +186,13 @@ class FakeBilling:
         held = self.holds.pop(settlement.hold_id, 0)
         self.available_nanos += held - settlement.amount_nanos
         self.settlements.append(settlement)
+        self.ended.set()
         return Settled(settlement.amount_nanos, self.available_nanos)
 
     async def release(self, hold: Hold) -> None:
         self.available_nanos += self.holds.pop(hold.hold_id, 0)
         self.released.append(hold.hold_id)
+        self.ended.set()
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -71,7 +71,11 @@ async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Res
         return client_gone()
     ignored = [*translated.ignored, *left_out(gateway, chat), *ignored_names(raw)]
     headers = answer_headers(tracker, opening, ignored)
-    answer = AnswerState(translated.toolbox, one_call=_one_call(chat, translated.toolbox))
+    answer = AnswerState(
+        translated.toolbox,
+        one_call=_one_call(chat, translated.toolbox),
+        may_be_empty=order.may_be_empty,
+    )
     common = _common(chat, order)
 
     async def remember(answer: AnswerState) -> None:

@@ -1,12 +1,15 @@
 """What the OpenAPI document says of routes that decode their own bodies."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ai_proxy_service.translation.embeddings import EmbeddingRequest
+from ai_proxy_service.translation.checks import SERVICE_TIERS, STOPS_MAX
+from ai_proxy_service.translation.embeddings import INPUTS_MAX, EmbeddingRequest
 from ai_proxy_service.translation.openai_types import ChatRequest
-from ai_proxy_service.translation.text_completion import TextRequest
+from ai_proxy_service.translation.text_completion import PROMPTS_MAX, TextRequest
+from ai_proxy_service.translation.thinking import EFFORTS
 
 _ERROR = {
     "type": "object",
@@ -28,6 +31,8 @@ _STATUSES = {
     400: "The request is wrong; `param` names the field",
     401: "No accepted API key",
     402: "The account can't pay",
+    403: "The account is frozen or closed",
+    404: "There is no such model",
     413: "The body is too large",
     429: "A rate limit is reached",
     500: "The server failed",
@@ -35,7 +40,38 @@ _STATUSES = {
     503: "Gemini or the credits service is not available",
     504: "Gemini did not answer in time",
 }
+_NOT_OF_POSTS = frozenset({404})
 COMPONENTS_PREFIX = "#/components/schemas/{name}"
+_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
+# What is checked after decoding, or refused although its type is right: what a client may send.
+_NARROWED: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    "ChatRequest": {
+        "reasoning_effort": {"enum": [*EFFORTS, None]},
+        "service_tier": {"enum": [*SERVICE_TIERS, None]},
+        "stop": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "maxItems": STOPS_MAX},
+                {"type": "null"},
+            ]
+        },
+        "logit_bias": {"enum": [{}, None]},
+    },
+    "Reasoning": {"effort": {"enum": [*EFFORTS, None]}},
+    "ResponseFormat": {"type": {"enum": ["text", "json_object", "json_schema"]}},
+    "TextRequest": {
+        "prompt": {
+            "anyOf": [{"type": "string", "minLength": 1}, {**_TEXTS, "maxItems": PROMPTS_MAX}]
+        },
+        "best_of": {"enum": [1, None]},
+        "echo": {"enum": [False, None]},
+        "suffix": {"enum": ["", None]},
+        "logit_bias": {"enum": [{}, None]},
+    },
+    "EmbeddingRequest": {
+        "input": {"anyOf": [{"type": "string", "minLength": 1}, {**_TEXTS, "maxItems": INPUTS_MAX}]}
+    },
+}
 
 
 def chat_documentation() -> dict[str, Any]:
@@ -80,15 +116,15 @@ def _documentation(
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of error answers; of all of them if none is named."""
-    return {
-        status: {
-            "description": text,
-            "content": {"application/json": {"schema": _ERROR}},
-        }
+    """Return the documentation of error answers; of all that a POST has if none is named."""
+    content = {"application/json": {"schema": _ERROR}}
+    named: dict[int | str, dict[str, Any]] = {
+        status: {"description": text, "content": content}
         for status, text in _STATUSES.items()
-        if not statuses or status in statuses
+        if status in (statuses or _STATUSES.keys() - _NOT_OF_POSTS)
     }
+    # Without this FastAPI would promise a 422 in a form of its own.
+    return {**named, "default": {"description": "Another failure", "content": content}}
 
 
 def component_schemas() -> dict[str, Any]:
@@ -96,4 +132,11 @@ def component_schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         [ChatRequest, TextRequest, EmbeddingRequest], ref_template=COMPONENTS_PREFIX
     )
+    for name, narrowed in _NARROWED.items():
+        components[name]["properties"].update(narrowed)
+    components["TextRequest"]["required"].append("prompt")
+    components["ChatRequest"]["anyOf"] = [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+        for name in ("messages", "input")
+    ]
     return components

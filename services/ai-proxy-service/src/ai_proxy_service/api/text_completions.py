@@ -116,6 +116,7 @@ async def _streamed(
             created=int(time.time()),
             model=wanted.model,
             include_usage=bool(options and options.include_usage),
+            may_be_empty=order.may_be_empty,
         ),
         choices=order.candidates,
         remember=_nothing_to_remember,
@@ -147,7 +148,8 @@ async def _whole(
         if opening is None:
             tracker.finish(successful=False)
             return client_gone()
-        completion, answer = opening.result(), AnswerState()
+        completion = opening.result()
+        answer = AnswerState(may_be_empty=order.may_be_empty)
         try:
             for chunk in completion.collected:
                 answer.add(chunk)

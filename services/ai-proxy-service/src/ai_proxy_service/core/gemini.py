@@ -5,7 +5,7 @@ https://ai.google.dev/api/generate-content. Everything is optional, as real traf
 nearly every field at times; unknown fields are ignored.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -271,21 +271,41 @@ def never_ends(answer: Iterable[GenerateContentResponse]) -> bool:
     )
 
 
+_PLAIN_ENDS = frozenset({"STOP", "FINISH_REASON_UNSPECIFIED"})
+
+
 def shows_something(answer: Iterable[GenerateContentResponse]) -> bool:
-    """Tell whether chunks have anything that a client could be shown, an end included."""
+    """Tell whether chunks have anything that a client could be shown, thoughts included.
+
+    So does an end that says why there is nothing; a plain one does not.
+    """
     return any(
         chunk.prompt_feedback is not None
         if not chunk.candidates
-        else any(
-            candidate.finish_reason is not None
-            or any(
-                part.text or part.text is None
-                for part in (candidate.content and candidate.content.parts) or ()
-            )
-            for candidate in chunk.candidates
-        )
+        else any(_is_told(candidate) for candidate in chunk.candidates)
         for chunk in answer
     )
+
+
+def says_nothing(answer: Iterable[GenerateContentResponse]) -> bool:
+    """Tell whether a whole answer ends as if all were well, but has nothing besides thoughts."""
+    candidates = [candidate for chunk in answer for candidate in chunk.candidates or ()]
+    return bool(candidates) and not any(
+        finish_name(candidate.finish_reason) not in {None, *_PLAIN_ENDS}
+        or any(part.text != "" and not part.thought for part in _parts(candidate))
+        for candidate in candidates
+    )
+
+
+def _is_told(candidate: Candidate) -> bool:
+    reason = finish_name(candidate.finish_reason)
+    return (reason is not None and reason not in _PLAIN_ENDS) or any(
+        part.text != "" for part in _parts(candidate)
+    )
+
+
+def _parts(candidate: Candidate) -> Sequence[Part]:
+    return (candidate.content and candidate.content.parts) or ()
 
 
 class GeminiError(Exception):
@@ -323,9 +343,18 @@ class GeminiError(Exception):
 
 
 class GeminiUnreachableError(GeminiError):
-    """No answer, or one that broke off: connection refused, reset, or timed out."""
+    """No answer, or one that broke off: connection refused, reset, or timed out; or no way to ask.
 
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
-        super().__init__(
-            504 if timed_out else 503, "DEADLINE_EXCEEDED" if timed_out else "UNAVAILABLE", message
-        )
+    Args:
+        message: what happened.
+        timed_out: it took too long.
+        busy: this process has no room for the call.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False, busy: bool = False) -> None:
+        if timed_out:
+            super().__init__(504, "DEADLINE_EXCEEDED", message)
+        elif busy:
+            super().__init__(503, "UNAVAILABLE", message)
+        else:
+            super().__init__(502, "UNREACHABLE", message)

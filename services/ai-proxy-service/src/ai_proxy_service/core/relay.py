@@ -5,7 +5,7 @@ Every surface, streaming or not, goes through here, so that none can forget to b
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from ai_proxy_service.core.gemini import (
     GenerateContentResponse,
     broken_finish,
     never_ends,
+    says_nothing,
     shows_something,
 )
 from ai_proxy_service.core.interfaces import (
@@ -129,9 +130,9 @@ class Relay:
         """
         tries = Tries(order)
         completion = await self._open(tries)
-        if _is_broken(completion.first) and tries.left:
+        if tries.left and _begins_broken(completion):
             completion = await self._repeat(tries, completion)
-        if _is_broken(completion.first):
+        if _begins_broken(completion):
             await completion.settle()
             raise unusable_answer(broken_finish(completion.first))
         return completion
@@ -145,7 +146,7 @@ class Relay:
         tries = Tries(order)
         completion = await self._open(tries)
         await completion.collect()
-        if tries.left and not completion.cut_off and _is_unusable(completion.collected):
+        if tries.left and not completion.cut_off and _is_unusable(completion):
             completion = await self._repeat(tries, completion)
             await completion.collect()
         return completion
@@ -374,12 +375,22 @@ async def _first_chunks(stream: GeminiStream) -> list[GenerateContentResponse]:
     return first
 
 
-def _is_broken(first: Sequence[GenerateContentResponse]) -> bool:
-    return not first or broken_finish(first) is not None
+def _begins_broken(completion: Completion) -> bool:
+    """Tell whether a stream has ended before there was anything to show, or says that it failed."""
+    first = completion.first
+    if broken_finish(first) is not None:
+        return True
+    if shows_something(first):
+        return False
+    return never_ends(first) or not completion.order.may_be_empty
 
 
-def _is_unusable(answer: list[GenerateContentResponse]) -> bool:
-    return broken_finish(answer) is not None or never_ends(answer)
+def _is_unusable(completion: Completion) -> bool:
+    """Tell whether a whole answer can't be shown to a client as one."""
+    answer = completion.collected
+    if broken_finish(answer) is not None or never_ends(answer):
+        return True
+    return says_nothing(answer) and not completion.order.may_be_empty
 
 
 async def _abandon(opening: asyncio.Task[Completion]) -> None:

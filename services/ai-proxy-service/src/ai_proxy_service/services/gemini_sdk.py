@@ -158,7 +158,7 @@ class SdkGeminiClient:
             return self._executor.submit(call)
         except NoThreadFreeError as error:
             _log.warning("gemini_sdk_threads_busy")
-            raise GeminiUnreachableError("all threads of the SDK are busy") from error
+            raise GeminiUnreachableError("all threads of the SDK are busy", busy=True) from error
 
     async def aclose(self) -> None:
         """See `GeminiClient`. Calls that hang end with the process."""

@@ -104,6 +104,7 @@ class AnswerState:
     Args:
         toolbox: the tools that the client declared.
         one_call: the client wants at most one call in an answer.
+        may_be_empty: an answer without anything is one; else it is a failure.
 
     Attributes:
         candidates: by index.
@@ -112,6 +113,7 @@ class AnswerState:
 
     toolbox: Toolbox = field(default_factory=Toolbox)
     one_call: bool = False
+    may_be_empty: bool = True
     candidates: dict[int, CandidateState] = field(default_factory=dict)
     blocked: str | None = None
     _ids: set[str] = field(default_factory=set)
@@ -312,6 +314,9 @@ class AnswerState:
             raise unusable_answer(None)
         if state.native_finish in BROKEN_FINISHES:
             raise unusable_answer(state.native_finish)
+        if state.native_finish == "STOP" and not state.has_output and not self.may_be_empty:
+            # Agents take it for the end of their work.
+            raise unusable_answer("empty_answer")
         calls = None
         if state.calls:
             calls = "function_call" if self.toolbox.legacy else "tool_calls"

@@ -26,6 +26,11 @@ _ABOUT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     for words, param, text in (
         (r"logprobs", "logprobs", "The model gives no log probabilities."),
         (r"multiple candidates|candidate_?count", "n", "The model gives one answer at a time."),
+        (
+            r"thought.?signature",
+            "messages",
+            "The model provider refused the thought signatures in the messages.",
+        ),
         (r"thinking|thought", "reasoning_effort", "The model can't think as asked."),
         (
             r"function call(ing|s)?.*mime type",
@@ -37,8 +42,9 @@ _ABOUT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "tools",
             "The model can't combine functions with Google's own tools.",
         ),
+        (r"function_?declarations?", "tools", "The model provider refused the tools."),
         (
-            r"function (call|response)|multiturn|user role|valid role|contents",
+            r"function (call|response)|multiturn|\brole\b|contents",
             "messages",
             "The model provider refused the order or the content of the messages.",
         ),
@@ -55,7 +61,7 @@ _ABOUT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (r"max_?output_?tokens", "max_completion_tokens", "The output limit is out of range."),
         (r"temperature", "temperature", "The temperature is out of range."),
         (r"stop_?sequences", "stop", "The stop sequences are not accepted."),
-        (r"function_?declarations?|tools?\b", "tools", "The model provider refused the tools."),
+        (r"tools?\b", "tools", "The model provider refused the tools."),
         (
             r"image|video|audio|inline_?data|mime_?type|file",
             "messages",

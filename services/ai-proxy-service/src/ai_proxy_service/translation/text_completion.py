@@ -205,9 +205,15 @@ class TextStreamTranslator:
     """
 
     def __init__(
-        self, *, completion_id: str, created: int, model: str, include_usage: bool
+        self,
+        *,
+        completion_id: str,
+        created: int,
+        model: str,
+        include_usage: bool,
+        may_be_empty: bool = True,
     ) -> None:
-        self.answer = AnswerState()
+        self.answer = AnswerState(may_be_empty=may_be_empty)
         self._include_usage = include_usage
         self._head = {
             "id": completion_id,
