@@ -152,7 +152,13 @@ def test_parameters_without_effect_are_named() -> None:
 
 
 def test_unknown_names_are_listed_if_a_header_can_show_them() -> None:
-    given = {"model": "m", "verbosity": "low", "store": None, "a\r\nb": 1, "foo-1": {}}
+    given: dict[str, Any] = {
+        "model": "m",
+        "verbosity": "low",
+        "store": None,
+        "a\r\nb": 1,
+        "foo-1": {},
+    }
 
     assert ignored_names(msgspec.json.encode(given)) == ["verbosity", "foo-1"]
 

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.translation.openai_types import JsonSchema, ResponseFormat
+from ai_proxy_service.translation.request import parse_chat
 from support.chats import FLASH_3, Json, assert_refused, refusal, translate
 
 
@@ -210,3 +213,32 @@ def test_calls_and_results_are_paired_as_in_a_chat() -> None:
 
     assert refusal(FLASH_3, input=[hi, call("a"), hi]).field == "messages"
     assert refusal(FLASH_3, input=[hi, output("a")]).status == 400
+
+
+def test_the_wanted_form_stands_in_another_place() -> None:
+    chat = parse_chat(
+        msgspec.json.encode(
+            {
+                "model": "m",
+                "input": "hi",
+                "text": {"format": {"type": "json_schema", "name": "x", "schema": {}}},
+            }
+        )
+    )
+
+    assert chat.response_format == ResponseFormat("json_schema", JsonSchema("x", {}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"text": {"format": {"type": 1}}}, "text.format"),
+    ],
+)
+def test_what_would_lose_history_or_form_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_chat(msgspec.json.encode({"model": "m", "input": "hi", **fields}))
+
+    assert caught.value.field == param

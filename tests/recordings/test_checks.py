@@ -65,7 +65,9 @@ def stream(*events: str) -> httpx.Response:
         "x-accel-buffering": "no",
         "x-request-id": "req_1",
     }
-    return httpx.Response(200, headers=headers, text="".join(events))
+    # The events may have been written long before the test runs.
+    written, now = (f'"created": {seconds}' for seconds in (HEAD["created"], int(time.time())))
+    return httpx.Response(200, headers=headers, text="".join(events).replace(written, now))
 
 
 TOTAL = event(usage=USAGE)

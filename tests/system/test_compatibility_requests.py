@@ -27,6 +27,8 @@ TEXT_MODEL = "gemini-2.5-flash"
 PRICE = load_catalog(SHIPPED, Decimal(1)).models[TEXT_MODEL]
 REFUSED_VALUES: dict[str, Any] = {
     "logit_bias": {"50256": -100},
+    "previous_response_id": "resp_1",
+    "conversation": "conv_1",
     "best_of": 2,
     "echo": True,
     "suffix": "the end",

@@ -27,6 +27,14 @@ def check_options(chat: ChatRequest) -> None:
         )
     if chat.logit_bias:
         raise unsupported("logit_bias")
+    if chat.previous_response_id is not None:
+        raise InvalidRequestError(
+            "Previous response not found: responses are not stored.",
+            code="previous_response_not_found",
+            field="previous_response_id",
+        )
+    if chat.conversation is not None:
+        raise unsupported("conversation", "Nothing is stored.")
     if chat.top_logprobs is not None and not chat.logprobs:
         raise InvalidRequestError(
             "'top_logprobs' is only allowed when 'logprobs' is enabled.", field="top_logprobs"

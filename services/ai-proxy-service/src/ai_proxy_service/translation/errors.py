@@ -15,6 +15,7 @@ from service_kit.errors import ServiceError
 
 _TOO_LONG = re.compile(r"token count.*exceeds the maximum", re.IGNORECASE | re.DOTALL)
 _TOO_LONG_LIMIT = re.compile(r"maximum number of tokens allowed \(?(\d+)\)?", re.IGNORECASE)
+_CACHE = re.compile(r"cached_?content", re.IGNORECASE)
 _FILE = re.compile(r"\bfiles?\b", re.IGNORECASE)
 # OpenAI's SDKs ignore or distrust a longer wait than this.
 RETRY_SECONDS_MAX = 60
@@ -76,6 +77,10 @@ def to_service_error(error: GeminiError) -> ServiceError:
     status = error.status
     if status == HTTPStatus.BAD_REQUEST:
         return _bad_request(error)
+    if status == HTTPStatus.FORBIDDEN and _CACHE.search(error.message):
+        return InvalidRequestError(
+            "The cached content does not exist, or may not be used.", field="google.cached_content"
+        )
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return _wrong_key()
     if status == HTTPStatus.NOT_FOUND:

@@ -160,13 +160,17 @@ class AudioOutput(msgspec.Struct):
 class ChatRequest(msgspec.Struct):
     """The body of `POST /v1/chat/completions`.
 
-    `input` takes the place of `messages` where a client posts the Responses API's form here.
+    `input` takes the place of `messages` where a client posts the Responses API's form here;
+    `instructions`, `text`, `previous_response_id` and `conversation` belong to it.
     """
 
     model: str
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)] | None = None
     input: str | list[Any] | None = None
     instructions: str | None = None
+    text: dict[str, Any] | None = None
+    previous_response_id: str | None = None
+    conversation: Any = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_completion_tokens: PositiveInt | None = None

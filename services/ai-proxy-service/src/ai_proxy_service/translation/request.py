@@ -25,7 +25,7 @@ from ai_proxy_service.translation.messages import Conversation, with_placeholder
 from ai_proxy_service.translation.model_traits import ModelTraits, model_traits
 from ai_proxy_service.translation.openai_types import ChatRequest
 from ai_proxy_service.translation.parts import Attachments, remote_url
-from ai_proxy_service.translation.responses_input import messages_of_input
+from ai_proxy_service.translation.responses_input import take_responses_form
 from ai_proxy_service.translation.tools import Toolbox, choose_tools, read_tools
 from service_kit.body import decode_body
 
@@ -101,7 +101,7 @@ def parse_chat(body: bytes) -> ChatRequest:
                 code="missing_required_parameter",
                 field="messages",
             )
-        chat.messages = messages_of_input(chat.input, chat.instructions)
+        take_responses_form(chat)
     check_options(chat)
     return chat
 

@@ -10,12 +10,14 @@ import msgspec
 
 from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.translation.openai_types import (
+    ChatRequest,
     ContentPart,
     CustomCall,
     FunctionCall,
     InputFile,
     MediaUrl,
     Message,
+    ResponseFormat,
     ToolCall,
 )
 
@@ -47,6 +49,32 @@ class _Item(msgspec.Struct):
     arguments: str | None = None
     input: str | None = None
     output: str | list[_InputPart] | None = None
+
+
+def take_responses_form(chat: ChatRequest) -> None:
+    """Bring a request in the Responses API's form into that of chat.
+
+    Raises:
+        InvalidRequestError: an unknown item or form, or one that is not as documented.
+    """
+    assert chat.input is not None
+    chat.messages = messages_of_input(chat.input, chat.instructions)
+    form = (chat.text or {}).get("format")
+    if form is not None and chat.response_format is None:
+        chat.response_format = _response_format(form)
+
+
+def _response_format(form: Any) -> ResponseFormat:
+    """Return a `text.format`, whose schema stands beside its type, as a `response_format`."""
+    if isinstance(form, dict) and form.get("type") == "json_schema":
+        form = {"type": "json_schema", "json_schema": form}
+    try:
+        return msgspec.convert(form, ResponseFormat)
+    except msgspec.ValidationError as error:
+        text = str(error).partition(" - at `$")[0]
+        raise InvalidRequestError(
+            f"Invalid value for 'text.format': {text}.", field="text.format"
+        ) from None
 
 
 def messages_of_input(given: str | list[Any], instructions: str | None) -> list[Message]:
