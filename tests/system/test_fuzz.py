@@ -40,6 +40,10 @@ FOUND: dict[str, dict[str, Any]] = {
         "tools": [{"type": "function", "function": {"name": "f"}}],
         "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": 1}},
     },
+    "a kind of choice that is no text": {
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "tool_choice": {"type": ["function"], "name": "f"},
+    },
     "a deep list": {"google": {"safety_settings": DEEP_LIST}},
     "a deep object": {"extra_body": {"google": {"thinking_config": DEEP_OBJECT}}},
     "a cache of somebody else's": {"google": {"cached_content": "cachedContents/of-another"}},
@@ -101,8 +105,16 @@ def test_no_operation_promises_an_error_in_another_form(document: dict[str, Any]
             assert "422" not in document["paths"][path][method]["responses"]
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: str(mode.value))
-@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+@pytest.mark.parametrize(
+    ("path", "method", "mode"),
+    [
+        (path, method, mode)
+        for path, method in OPERATIONS
+        for mode in GenerationMode
+        # What takes nothing at all, not even a key, can't be asked wrongly.
+        if mode is GenerationMode.POSITIVE or path.startswith("/v1")
+    ],
+)
 def test_requests_made_from_the_openapi_document(
     *,
     stack: Stack,
@@ -188,7 +200,9 @@ def test_the_bodies_that_fuzzing_starts_from_are_served(
 
 
 @pytest.mark.parametrize("fields", FOUND.values(), ids=FOUND)
-def test_what_fuzzing_found_is_a_400(stack: Stack, payer: str, fields: dict[str, Any]) -> None:
+def test_chats_that_fuzzing_found_are_a_400(
+    stack: Stack, payer: str, fields: dict[str, Any]
+) -> None:
     client = stack.http(stack.proxy.url, CLIENT_KEY)
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "user": payer}
 
@@ -196,3 +210,13 @@ def test_what_fuzzing_found_is_a_400(stack: Stack, payer: str, fields: dict[str,
 
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"]
+
+
+def test_a_number_of_dimensions_that_no_vector_has_is_a_400(stack: Stack, payer: str) -> None:
+    client = stack.http(stack.proxy.url, CLIENT_KEY)
+    body = {"model": EMBEDDING_MODEL, "input": "Hi", "user": payer, "dimensions": Raw("9" * 400)}
+
+    answer = client.post("/v1/embeddings", content=encode(body))
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == "dimensions"

@@ -1,6 +1,7 @@
 """For operators and orchestrators: is it alive, can it serve, what has it done."""
 
 from http import HTTPStatus
+from typing import Any
 
 import httpx
 import msgspec
@@ -12,18 +13,25 @@ from ai_proxy_service.core.metrics import ProxyMetrics
 from service_kit.metrics import metrics_endpoint
 
 READY_SECONDS_MAX = 2.0
+WITHOUT_KEY: dict[str, Any] = {"security": []}
 
 
 def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
     """Return `/health`, `/ready` and `/metrics`."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/health", response_model=None, summary="Liveness")
+    @router.get("/health", response_model=None, summary="Liveness", openapi_extra=WITHOUT_KEY)
     async def health() -> Response:
         """Answer as long as the process runs."""
         return _status(HTTPStatus.OK, "ok", {})
 
-    @router.get("/ready", response_model=None, summary="Readiness")
+    @router.get(
+        "/ready",
+        response_model=None,
+        summary="Readiness",
+        openapi_extra=WITHOUT_KEY,
+        responses={503: {"description": "Completions can't be served"}},
+    )
     async def ready(request: Request) -> Response:
         """Tell whether completions can be served: the credits service must be."""
         if not credits_url:
@@ -41,6 +49,7 @@ def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
         "/metrics",
         metrics_endpoint(metrics, metrics.json_view),
         response_model=None,
+        openapi_extra=WITHOUT_KEY,
         summary="Metrics, as JSON or for Prometheus",
     )
     return router

@@ -8,13 +8,13 @@ import base64
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.interfaces import EmbedOptions
-from ai_proxy_service.translation.openai_types import AccountName, PositiveInt
+from ai_proxy_service.translation.openai_types import AccountName
 from service_kit.body import decode_body
 
 INPUTS_MAX = 2048
@@ -38,13 +38,17 @@ TaskType = Literal[
 ]
 
 
+# More than any model has; it has to fit Gemini's 32-bit field.
+Dimensions = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+
+
 class EmbeddingRequest(msgspec.Struct):
     """The body of `POST /v1/embeddings`; `null` counts as absent, unknown fields are ignored."""
 
     model: str
     input: str | list[str | int | list[int]]
     encoding_format: EncodingFormat | None = None
-    dimensions: PositiveInt | None = None
+    dimensions: Dimensions | None = None
     user: AccountName | None = None
     user_id: AccountName | None = None
     google: dict[str, Any] | None = None

@@ -74,6 +74,10 @@ def google_options(chat: ChatRequest) -> GoogleOptions:
         return GoogleOptions()
     try:
         return msgspec.convert(_snake(given), GoogleOptions)
+    except RecursionError:
+        raise InvalidRequestError(
+            f"Invalid value for '{where}': it is nested too deeply.", field=where
+        ) from None
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$")
         field = f"{where}{path.rstrip('`')}"

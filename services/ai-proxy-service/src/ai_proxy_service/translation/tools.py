@@ -201,7 +201,7 @@ def _mode(choice: str, where: str, box: Toolbox) -> dict[str, Any] | None:
 
 def _named(choice: Mapping[str, Any]) -> Any:
     kind = choice.get("type")
-    if kind not in {"function", "custom"}:
+    if kind not in ("function", "custom"):  # not a set: what clients send may not be hashable
         return None
     nested = choice.get(kind)
     return nested.get("name") if isinstance(nested, dict) else choice.get("name")
@@ -211,7 +211,8 @@ def _allowed(choice: Mapping[str, Any], box: Toolbox) -> dict[str, Any]:
     nested = choice.get("allowed_tools")
     options: Mapping[str, Any] = nested if isinstance(nested, dict) else choice
     tools = options.get("tools")
-    names = [_named(tool) if isinstance(tool, dict) else None for tool in tools or ()]
+    listed = tools if isinstance(tools, list) else []
+    names = [_named(tool) if isinstance(tool, dict) else None for tool in listed]
     known = [name for name in names if isinstance(name, str)]
     if not known or len(known) != len(names):
         raise InvalidRequestError("Invalid value for 'tool_choice'.", field="tool_choice")
