@@ -13,6 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
+from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     negative_data_rejection,
@@ -26,6 +27,7 @@ from support.valid_bodies import CHATS, COMPLETIONS, EMBEDDINGS
 POSTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 GETS = ("/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}")
 OPERATIONS = [*((path, "post") for path in POSTS), *((path, "get") for path in GETS)]
+STREAM_EVENTS_MAX = 100_000
 EXAMPLES = {"post": 30, "get": 6}
 EMBEDDING_MODEL = "gemini-embedding-001"
 INTERNALS = (
@@ -124,7 +126,9 @@ def test_requests_made_from_the_openapi_document(
     method: str,
     mode: GenerationMode,
 ) -> None:
-    operation = schemathesis.openapi.from_dict(document)[path][method]
+    # By itself it stops reading a stream after twenty events.
+    config = SchemathesisConfig.from_dict({"max-stream-events": STREAM_EVENTS_MAX})
+    operation = schemathesis.openapi.from_dict(document, config=config)[path][method]
     promised = {*document["paths"][path][method]["responses"], "405"}
     checks = [content_type_conformance, response_schema_conformance]
 

@@ -108,10 +108,12 @@ async def _tokens(
 
     Older models don't report them; they are counted then, and estimated if that fails.
     """
-    if found.prompt_tokens is not None:
-        return found.prompt_tokens, False
-    try:
-        return await gateway.gemini.count_tokens(order.model, order.body), False
-    except GeminiError as error:
-        _log.warning("embedding_tokens_estimated", model=order.model, error=str(error))
-        return estimated_tokens(texts, order.price.context_tokens), True
+    tokens = found.prompt_tokens
+    if tokens is None:
+        try:
+            tokens = await gateway.gemini.count_tokens(order.model, order.body)
+        except GeminiError as error:
+            _log.warning("embedding_tokens_estimated", model=order.model, error=str(error))
+            return estimated_tokens(texts, order.price.context_tokens), True
+    # The model reads no more of a text than fits, but counts all of it.
+    return min(tokens, order.prompt_bound_tokens), tokens > order.prompt_bound_tokens

@@ -66,6 +66,7 @@ class Completion:
         self._drain = drain
         self._on_end = on_end
         self._settling: asyncio.Task[Settled] | None = None
+        self._collecting = False
         self._abandoned = False
         self._tally.note(first)
 
@@ -95,13 +96,16 @@ class Completion:
         Raises:
             GeminiError: the answer broke off; it has been settled.
         """
+        self._collecting = True
         try:
             while chunks := await self.receive():
                 self.collected += chunks
+            self._collecting = False
         except GeminiError:
             await self.settle(estimated=True)
             raise
         except BaseException:
+            self._collecting = False
             self.abandon()
             raise
 
@@ -136,7 +140,8 @@ class Completion:
                 self._meter.hold if self._meter else NO_HOLD,
                 billing=self._billing,
                 metrics=self._metrics,
-                estimated=estimated,
+                # What was stopped may have produced more than Gemini had reported.
+                estimated=estimated or self.cut_off,
             )
         finally:
             self._on_end(self)
@@ -145,10 +150,11 @@ class Completion:
     def abandon(self) -> None:
         """Go on without the client: Google goes on and charges, so the answer is read to its end.
 
-        Does nothing if that, or settling, has begun. Never waits, so that it can be called
+        Does nothing if that, or settling, has begun, nor while it is being collected: that goes on by
+        itself, and a second reader would take its chunks. Never waits, so that it can be called
         from a request that is being cancelled.
         """
-        if self._abandoned or self._settling is not None:
+        if self._abandoned or self._collecting or self._settling is not None:
             return
         self._abandoned = True
         drain = self._drain and len(self._background) < DRAINS_MAX

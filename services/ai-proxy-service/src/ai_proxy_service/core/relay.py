@@ -44,7 +44,7 @@ from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.tries import Tries
-from ai_proxy_service.core.usage import TokenUsage
+from ai_proxy_service.core.usage import TokenUsage, UsageTally
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -115,7 +115,6 @@ class Relay:
             return
         if not self._drain or len(self._background) >= DRAINS_MAX:
             opening.cancel()
-        self._opening.discard(opening)
         self._background.start(_abandon(opening), opening.get_name())
 
     async def open(self, order: Order) -> Completion:
@@ -133,7 +132,7 @@ class Relay:
         if tries.left and _begins_broken(completion):
             completion = await self._repeat(tries, completion)
         if _begins_broken(completion):
-            await completion.settle()
+            await _read_out(completion)
             raise unusable_answer(broken_finish(completion.first))
         return completion
 
@@ -161,7 +160,7 @@ class Relay:
             finish_reason=finish,
         )
         self._metrics.repeated.labels("unusable").inc()
-        await unusable.settle()
+        await _read_out(unusable)
         tries.after_unusable(finish)
         return await self._open(tries)
 
@@ -172,7 +171,7 @@ class Relay:
             while True:
                 try:
                     stream = await self._open_upstream(tries.order, authorised)
-                    first = await _first_chunks(stream)
+                    first = await _first_chunks(stream, tries.order, authorised.meter)
                     break
                 except GeminiError as error:
                     if not tries.after(error):
@@ -318,7 +317,7 @@ class Relay:
         cost = _estimate(order, prompt_tokens)
         for attempt, wait_seconds in enumerate((*HOLD_WAITS_SECONDS, None)):
             request = HoldRequest(
-                key=f"hold-{order.billing_key}-{attempt}",
+                key=f"hold-{order.billing_key}-thin-{attempt}",
                 account=order.account,
                 amount_nanos=hold_nanos(self._policy, cost, None),
                 min_amount_nanos=cost.floor_nanos,
@@ -351,6 +350,15 @@ class Relay:
         for completion in tuple(self._running):
             completion.abandon()
         await self._background.finish(timeout_seconds)
+        # Whatever was told to end in the very moment in which it began is ended here.
+        openings = set(self._opening)
+        for opening in openings:
+            opening.cancel()
+        if openings:
+            await asyncio.wait(openings)
+        for completion in tuple(self._running):
+            await completion.settle(estimated=True)
+        await self._background.finish(0)
 
 
 def _estimate(order: Order, prompt_tokens: int) -> Estimate:
@@ -364,15 +372,34 @@ def _estimate(order: Order, prompt_tokens: int) -> Estimate:
     )
 
 
-async def _first_chunks(stream: GeminiStream) -> list[GenerateContentResponse]:
-    """Return what has come once there is something to show: before that, all can be undone."""
+async def _first_chunks(
+    stream: GeminiStream, order: Order, meter: Meter | None
+) -> list[GenerateContentResponse]:
+    """Return what has come once there is something to show: before that, all can be undone.
+
+    A model may think for long without showing it: that is metered, too.
+    """
     first = await stream.receive()
+    tally = UsageTally(order.tier)
+    tally.note(first)
     while first and not shows_something(first):
+        if meter is not None and await meter.follow(tally):
+            break
         more = await stream.receive()
         if not more:
             break
+        tally.note(more)
         first += more
     return first
+
+
+async def _read_out(unusable: Completion) -> None:
+    """Charge for all of an answer that nobody will see; the rest of a stream is still to come."""
+    try:
+        await unusable.collect()
+    except GeminiError:
+        return  # it has been settled
+    await unusable.settle()
 
 
 def _begins_broken(completion: Completion) -> bool:
