@@ -206,3 +206,46 @@ async def test_a_broken_answer_is_repeated_without_its_client_and_each_is_charge
 
     keys = [settlement.key for settlement in bench.billing.settlements]
     assert keys == ["settle-chatcmpl-test", "settle-chatcmpl-test-2"]
+
+
+async def test_an_answer_that_is_being_collected_when_the_process_ends_has_one_reader(
+    bench: Bench,
+) -> None:
+    bench.gemini.gate = asyncio.Event()
+    relay = bench.relay()
+    opening = relay.start(make_order(streamed=False))
+    await bench.gemini.asked.wait()
+    await bench.gemini.streams[0].waiting.wait()
+
+    closing = asyncio.create_task(relay.aclose(timeout_seconds=30))
+    bench.gemini.gate.set()
+    await closing
+
+    assert len(opening.result().collected) == 2
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 5 * OUTPUT_NANOS
+    assert "estimated" not in settlement.metadata
+
+
+async def test_an_answer_that_is_there_in_the_moment_the_process_ends_is_charged(
+    bench: Bench,
+) -> None:
+    bench.gemini.gate = asyncio.Event()
+    relay = bench.relay()
+    opening = relay.start(make_order(streamed=False))
+    await bench.gemini.asked.wait()
+    await bench.gemini.streams[0].waiting.wait()
+    relay.leave(opening)
+    # Whoever waits for it is told to end before it can take the answer over.
+    (waiting,) = (
+        task
+        for task in asyncio.all_tasks()
+        if task.get_name() == opening.get_name() and task is not opening
+    )
+    opening.add_done_callback(lambda _: waiting.cancel())
+
+    bench.gemini.gate.set()
+    await relay.aclose(timeout_seconds=30)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 5 * OUTPUT_NANOS

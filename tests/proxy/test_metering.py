@@ -1,5 +1,7 @@
 """How much is held, how the hold follows the answer, and where the answer is cut off."""
 
+import pytest
+
 from ai_proxy_service.core.authorisation import HoldPolicy
 from support.fakes import text_chunk
 from support.orders import OUTPUT_NANOS, make_order
@@ -122,3 +124,20 @@ async def test_an_answer_is_not_cut_off_once_there_is_credit_again(bench: Bench)
 
     assert not completion.cut_off
     await completion.settle()
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_thinking_that_is_not_shown_is_metered_all_the_same(
+    bench: Bench, *, streamed: bool
+) -> None:
+    """The credit ends before there is a word: the answer is cut off, not asked for again."""
+    bench.billing.available_nanos = 20_000_000
+    hidden = [text_chunk("", thoughts=tokens) for tokens in range(500, 19_000, 500)]
+    bench.gemini.items = [*hidden, text_chunk("x", thoughts=19_000, output=5, finish="STOP")]
+
+    completion = await bench.relay().start(make_order(streamed=streamed))
+    await completion.settle()
+
+    assert completion.cut_off
+    assert len(bench.billing.settlements) == 1
+    assert bench.gemini.streams[0].received < len(hidden)

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from ai_proxy_service.core import relay
 from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.errors import UpstreamError
 from ai_proxy_service.core.gemini import GeminiError, GenerateContentResponse
+from ai_proxy_service.core.interfaces import Hold, HoldRequest
 from ai_proxy_service.core.order import Order
 from support.chats import gemini
 from support.fakes import Items, text_chunk
@@ -253,3 +255,28 @@ async def test_repetitions_are_counted_by_their_reason(bench: Bench) -> None:
 
     repeats = bench.metrics.readings().by_label("gateway_upstream_repeats_total", "why")
     assert repeats == {"refused": 1, "unusable": 1}
+
+
+async def test_the_holds_of_a_repetition_have_keys_of_their_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt may have needed several tries for its hold."""
+    monkeypatch.setattr(relay, "HOLD_WAITS_SECONDS", (0.0, 0.0, 0.0))
+    asked: list[str] = []
+    hold = bench.billing.hold
+
+    async def watched(request: HoldRequest) -> Hold:
+        asked.append(request.key)
+        if len(asked) == 4:  # credit comes back while the third of the thin tries waits
+            bench.billing.available_nanos += bench.billing.holds.pop("other")
+        return await hold(request)
+
+    monkeypatch.setattr(bench.billing, "hold", watched)
+    bench.billing.available_nanos = 100_000
+    bench.billing.holds["other"] = 5 * USD
+    bench.gemini.scripts = [BROKEN]
+
+    completion = await bench.relay().open(make_order())
+    await completion.settle()
+
+    assert len(asked) == len(set(asked)) == 5

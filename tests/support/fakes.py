@@ -55,11 +55,18 @@ class FakeStream:
         self.waiting = asyncio.Event()
         self.closed = False
         self.received = 0
+        self._reader = False
 
     async def receive(self) -> list[GenerateContentResponse]:
+        # As aiohttp's stream does.
+        assert not self._reader, "another reader waits already"
         if self.gate is not None and self.received:
+            self._reader = True
             self.waiting.set()
-            await self.gate.wait()
+            try:
+                await self.gate.wait()
+            finally:
+                self._reader = False
         if self.closed or not self._items:
             return []
         item = self._items.pop(0)
@@ -123,7 +130,7 @@ class FakeGemini:
         return self.tokens
 
     async def embed(self, model: str, texts: Sequence[str], options: EmbedOptions) -> Embeddings:
-        return Embeddings([[1.0] for _ in texts], len(texts))
+        return Embeddings([[1.0] for _ in texts], None)
 
     async def list_models(self) -> list[str]:
         return ["gemini-2.5-flash"]

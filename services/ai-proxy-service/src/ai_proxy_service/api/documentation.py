@@ -99,7 +99,8 @@ def _documentation(
 ) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        # Each event is an object; OpenAPI 3.1 has no word for that.
+        content["text/event-stream"] = {}
     reference = {"$ref": COMPONENTS_PREFIX.format(name=body.__name__)}
     return {
         "response_model": None,

@@ -49,11 +49,12 @@ class Completion:
         background: BackgroundTasks,
         drain: bool,
         lowered_max_tokens: int | None,
+        cut_off: bool,
         on_end: Callable[["Completion"], None],
     ) -> None:
         self.order = order
         self._tally = UsageTally(order.tier)
-        self.cut_off = False
+        self.cut_off = cut_off
         self.lowered_max_tokens = lowered_max_tokens
         self._stream = stream
         self.first = tuple(first)
@@ -150,9 +151,9 @@ class Completion:
     def abandon(self) -> None:
         """Go on without the client: Google goes on and charges, so the answer is read to its end.
 
-        Does nothing if that, or settling, has begun, nor while it is being collected: that goes on by
-        itself, and a second reader would take its chunks. Never waits, so that it can be called
-        from a request that is being cancelled.
+        Does nothing if that, or settling, has begun, nor while it is being collected: that goes
+        on by itself, and a second reader would take its chunks. Never waits, so that it can be
+        called from a request that is being cancelled.
         """
         if self._abandoned or self._collecting or self._settling is not None:
             return

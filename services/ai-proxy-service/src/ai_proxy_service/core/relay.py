@@ -171,7 +171,7 @@ class Relay:
             while True:
                 try:
                     stream = await self._open_upstream(tries.order, authorised)
-                    first = await _first_chunks(stream, tries.order, authorised.meter)
+                    first, cut_off = await _first_chunks(stream, tries.order, authorised.meter)
                     break
                 except GeminiError as error:
                     if not tries.after(error):
@@ -197,6 +197,7 @@ class Relay:
             background=self._background,
             drain=self._drain,
             lowered_max_tokens=authorised.max_output_tokens if authorised.lowered else None,
+            cut_off=cut_off,
             on_end=self._ended,
         )
         self._running.add(completion)
@@ -374,23 +375,24 @@ def _estimate(order: Order, prompt_tokens: int) -> Estimate:
 
 async def _first_chunks(
     stream: GeminiStream, order: Order, meter: Meter | None
-) -> list[GenerateContentResponse]:
+) -> tuple[list[GenerateContentResponse], bool]:
     """Return what has come once there is something to show: before that, all can be undone.
 
-    A model may think for long without showing it: that is metered, too.
+    A model may think for long without showing it: that is metered, too, and the second value tells
+    whether the account's credit has ended meanwhile.
     """
     first = await stream.receive()
     tally = UsageTally(order.tier)
     tally.note(first)
     while first and not shows_something(first):
         if meter is not None and await meter.follow(tally):
-            break
+            return first, True
         more = await stream.receive()
         if not more:
             break
         tally.note(more)
         first += more
-    return first
+    return first, False
 
 
 async def _read_out(unusable: Completion) -> None:
@@ -405,6 +407,8 @@ async def _read_out(unusable: Completion) -> None:
 def _begins_broken(completion: Completion) -> bool:
     """Tell whether a stream has ended before there was anything to show, or says that it failed."""
     first = completion.first
+    if completion.cut_off:
+        return False
     if broken_finish(first) is not None:
         return True
     if shows_something(first):
@@ -425,10 +429,13 @@ async def _abandon(opening: asyncio.Task[Completion]) -> None:
     try:
         completion = await opening
     except asyncio.CancelledError:
-        if not opening.cancelled():
-            # The process ends: what is running is told to, and charges what it has used.
-            opening.cancel()
-            raise
+        if opening.cancelled():
+            return
+        # The process ends: what is running is told to, and charges what it has used.
+        opening.cancel()
+        if opening.done() and opening.exception() is None:
+            opening.result().abandon()
+        raise
     except Exception as error:  # noqa: BLE001 - nobody is left to be told
         _log.info("left_completion_failed", error=f"{type(error).__name__}: {error}")
     else:
