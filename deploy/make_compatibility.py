@@ -15,7 +15,8 @@ import yaml
 from msgspec import inspect
 
 from ai_proxy_service.api.errors import error_body
-from ai_proxy_service.core.gemini import BROKEN_FINISHES, GeminiError
+from ai_proxy_service.core.gemini import GeminiError
+from ai_proxy_service.core.gemini_answers import BROKEN_FINISHES
 from ai_proxy_service.core.models import DEFAULT_ALIASES
 from ai_proxy_service.services.gemini_sdk_request import LEFT_OUT
 from ai_proxy_service.translation.embeddings import EmbeddingGoogleOptions, EmbeddingRequest

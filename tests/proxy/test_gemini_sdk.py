@@ -7,13 +7,8 @@ from contextlib import aclosing
 import pytest
 
 from ai_proxy_service.core.errors import InvalidRequestError
-from ai_proxy_service.core.gemini import (
-    GeminiError,
-    GeminiUnreachableError,
-    block_name,
-    finish_name,
-    modality_name,
-)
+from ai_proxy_service.core.gemini import GeminiError, GeminiUnreachableError
+from ai_proxy_service.core.gemini_answers import block_name, finish_name, modality_name
 from ai_proxy_service.core.interfaces import EmbedOptions
 from ai_proxy_service.services.gemini_sdk import SdkGeminiClient
 from simulator.wire_client import FLASH_3, FLASH_25, WireClient, body, function

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ai_proxy_service.core.gemini import GeminiError, GeminiUnreachableError, finish_name
+from ai_proxy_service.core.gemini import GeminiError, GeminiUnreachableError
+from ai_proxy_service.core.gemini_answers import finish_name
 from ai_proxy_service.services.gemini_sdk_answer import ArrayReader
 from simulator.wire_client import FLASH_25, body
 from support.live_server import live_server

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ai_proxy_service.core.errors import InvalidRequestError
-from ai_proxy_service.core.gemini import finish_name
+from ai_proxy_service.core.gemini_answers import finish_name
 from ai_proxy_service.services.gemini_sdk import SdkGeminiClient
 from ai_proxy_service.services.gemini_sdk_schema import DEPTH_MAX
 from simulator.wire_client import FLASH_3, FLASH_25, WireClient, body, function

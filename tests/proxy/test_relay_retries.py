@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ai_proxy_service.core import relay
+from ai_proxy_service.core import authoriser
 from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.errors import UpstreamError
 from ai_proxy_service.core.gemini import GeminiError, GenerateContentResponse
@@ -261,7 +261,7 @@ async def test_the_holds_of_a_repetition_have_keys_of_their_own(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first attempt may have needed several tries for its hold."""
-    monkeypatch.setattr(relay, "HOLD_WAITS_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(authoriser, "HOLD_WAITS_SECONDS", (0.0, 0.0, 0.0))
     asked: list[str] = []
     hold = bench.billing.hold
 

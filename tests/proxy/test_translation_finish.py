@@ -3,7 +3,8 @@
 import pytest
 
 from ai_proxy_service.core.errors import UpstreamError
-from ai_proxy_service.core.gemini import GenerateContentResponse, finish_name
+from ai_proxy_service.core.gemini import GenerateContentResponse
+from ai_proxy_service.core.gemini_answers import finish_name
 from ai_proxy_service.translation.answer import AnswerState
 from support.chats import (
     Json,

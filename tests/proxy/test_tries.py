@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ai_proxy_service.core.gemini import MISSING_SIGNATURE, GeminiError
+from ai_proxy_service.core.gemini import GeminiError
+from ai_proxy_service.core.gemini_answers import MISSING_SIGNATURE
 from ai_proxy_service.core.tries import Tries
 from support.orders import make_order
 

@@ -7,7 +7,8 @@ import re
 from dataclasses import replace
 from http import HTTPStatus
 
-from ai_proxy_service.core.gemini import MISSING_SIGNATURE, GeminiError
+from ai_proxy_service.core.gemini import GeminiError
+from ai_proxy_service.core.gemini_answers import MISSING_SIGNATURE
 from ai_proxy_service.core.order import Order
 
 _SIGNATURE_REFUSED = re.compile(r"thought.?signature", re.IGNORECASE)

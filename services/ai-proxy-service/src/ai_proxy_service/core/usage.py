@@ -9,8 +9,8 @@ from ai_proxy_service.core.gemini import (
     GroundingMetadata,
     ModalityTokenCount,
     UsageMetadata,
-    modality_name,
 )
+from ai_proxy_service.core.gemini_answers import modality_name
 
 AUDIO = "AUDIO"
 IMAGE = "IMAGE"

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from ai_proxy_service.core.errors import unusable_answer
 from ai_proxy_service.core.gemini import (
-    BROKEN_FINISHES,
     Blob,
     Candidate,
     FunctionCall,
@@ -15,8 +14,8 @@ from ai_proxy_service.core.gemini import (
     GroundingMetadata,
     LogprobsResult,
     Part,
-    finish_name,
 )
+from ai_proxy_service.core.gemini_answers import BROKEN_FINISHES, finish_name
 from ai_proxy_service.translation.finish import CONTENT_FILTER, LENGTH, finish_reason, prompt_block
 from ai_proxy_service.translation.partial_args import PartialCall, arguments_text
 from ai_proxy_service.translation.remembered import Remembered

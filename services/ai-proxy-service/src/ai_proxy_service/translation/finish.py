@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from ai_proxy_service.core.gemini import GenerateContentResponse, block_name
+from ai_proxy_service.core.gemini import GenerateContentResponse
+from ai_proxy_service.core.gemini_answers import block_name
 
 STOP = "stop"
 LENGTH = "length"

@@ -1,0 +1,149 @@
+"""Hold credit for an order before it is served, and say how much output it may have."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from ai_proxy_service.core.authorisation import Estimate, HoldPolicy, estimate, hold_nanos
+from ai_proxy_service.core.background import BackgroundTasks
+from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
+from ai_proxy_service.core.interfaces import BillingService, GeminiClient, Hold, HoldRequest
+from ai_proxy_service.core.meter import Meter
+from ai_proxy_service.core.metrics import ProxyMetrics
+from ai_proxy_service.core.order import Order
+
+# Credit that running requests hold comes back within moments: a burst on a thin balance
+# waits this long for it before it is refused.
+HOLD_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+BALANCES_SEEN_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Authorised:
+    """A request that may start.
+
+    Attributes:
+        meter: its hold; None where nothing is enforced.
+        max_output_tokens: the limit to send to Gemini.
+        lowered: whether credit made it a lower one.
+    """
+
+    meter: Meter | None
+    max_output_tokens: int
+    lowered: bool
+
+
+class Authoriser:
+    """Places the holds of all orders."""
+
+    def __init__(
+        self,
+        *,
+        gemini: GeminiClient,
+        billing: BillingService,
+        metrics: ProxyMetrics,
+        policy: HoldPolicy,
+        background: BackgroundTasks,
+    ) -> None:
+        self._gemini = gemini
+        self._billing = billing
+        self._metrics = metrics
+        self._policy = policy
+        self._background = background
+        self._last_available: dict[str, int] = {}
+
+    async def authorise(self, order: Order) -> Authorised:
+        """Hold credit for an order.
+
+        Raises:
+            InsufficientCreditError: the account can't pay for a useful answer.
+            AccountClosedError: it may not be used.
+            BillingUnavailableError: not known whether it can pay.
+            GeminiError: the prompt had to be counted, and could not be.
+        """
+        if not self._billing.enforced:
+            return Authorised(None, order.all_output_tokens, lowered=False)
+        cost = _estimate(order, order.prompt_bound_tokens)
+        request = HoldRequest(
+            key=f"hold-{order.billing_key}",
+            account=order.account,
+            amount_nanos=hold_nanos(self._policy, cost, self._last_available.get(order.account)),
+            request_ref=order.request_id,
+        )
+        try:
+            hold = await self._hold(request)
+        except InsufficientCreditError as refused:
+            cost, hold = await self._count_and_hold(order, cost, refused)
+        self._remember(order.account, hold)
+        self._metrics.holds_open.inc()
+        limit = self._affordable_tokens(hold, cost)
+        meter = Meter(
+            order,
+            hold,
+            cost,
+            limit_tokens=limit,
+            billing=self._billing,
+            background=self._background,
+            metrics=self._metrics,
+        )
+        return Authorised(meter, limit, lowered=limit < cost.max_output_tokens)
+
+    async def _hold(self, request: HoldRequest) -> Hold:
+        try:
+            return await self._billing.hold(request)
+        except (BillingUnavailableError, asyncio.CancelledError):
+            # It may have been placed all the same, and must not keep the credit.
+            self._background.start(self._billing.withdraw(request), f"withdraw-{request.key}")
+            raise
+
+    def _affordable_tokens(self, hold: Hold, cost: Estimate) -> int:
+        """Return the output that the account could pay for when the request started."""
+        besides = hold.available_nanos or 0
+        within = hold.amount_nanos + (besides if self._policy is HoldPolicy.WINDOWED else 0)
+        return cost.output_tokens_for(within)
+
+    async def _count_and_hold(
+        self, order: Order, bound: Estimate, refused: InsufficientCreditError
+    ) -> tuple[Estimate, Hold]:
+        """Hold for an account that can't afford the bound: count exactly, take what there is."""
+        least_nanos = estimate(order.price, 1, 1).worst_nanos
+        if (refused.available_nanos or 0) < least_nanos and not refused.retryable:
+            raise refused
+        exact_tokens = await self._gemini.count_tokens(order.model, order.body)
+        prompt_tokens = min(exact_tokens, bound.prompt_tokens)
+        cost = _estimate(order, prompt_tokens)
+        for attempt, wait_seconds in enumerate((*HOLD_WAITS_SECONDS, None)):
+            request = HoldRequest(
+                key=f"hold-{order.billing_key}-thin-{attempt}",
+                account=order.account,
+                amount_nanos=hold_nanos(self._policy, cost, None),
+                min_amount_nanos=cost.floor_nanos,
+                request_ref=order.request_id,
+            )
+            try:
+                return cost, await self._hold(request)
+            except InsufficientCreditError as again:
+                if wait_seconds is None or not again.retryable:
+                    raise
+            # Spread out, or all that wait would come back together.
+            await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        raise refused
+
+    def _remember(self, account: str, hold: Hold) -> None:
+        """Note what an account was last seen to have: a hint for the size of its next hold."""
+        if hold.available_nanos is None:
+            return
+        if len(self._last_available) >= BALANCES_SEEN_MAX:
+            self._last_available.clear()
+        self._last_available[account] = hold.available_nanos
+
+
+def _estimate(order: Order, prompt_tokens: int) -> Estimate:
+    return estimate(
+        order.price,
+        prompt_tokens,
+        order.all_output_tokens,
+        tier=order.tier,
+        lookups_pico=order.lookups_pico,
+        audible=order.audible,
+    )
