@@ -175,7 +175,7 @@ def test_a_client_that_leaves_pays_for_the_whole_answer(any_stack: Stack, read: 
         ("status=500", 500),
         ("status=429", 429),
         ("status=403", 502),
-        ("hang_up", 503),
+        ("hang_up", 502),
     ],
 )
 @pytest.mark.parametrize("streamed", [False, True])
