@@ -4,10 +4,22 @@ import asyncio
 
 import pytest
 
+from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.gemini import GeminiUnreachableError
+from ai_proxy_service.core.relay import Relay
 from support.fakes import Items, text_chunk
 from support.orders import OUTPUT_NANOS, make_order
 from support.relay_bench import Bench, read_all
+
+
+async def half_collected(bench: Bench) -> tuple[Relay, asyncio.Task[Completion], asyncio.Event]:
+    """Begin a whole answer, and wait until the rest of it stands at the gate."""
+    bench.gemini.gate = gate = asyncio.Event()
+    relay = bench.relay()
+    opening = relay.start(make_order(streamed=False))
+    await bench.gemini.asked.wait()
+    await bench.gemini.streams[0].waiting.wait()
+    return relay, opening, gate
 
 
 async def test_a_client_that_leaves_pays_for_the_whole_answer(bench: Bench) -> None:
@@ -172,15 +184,11 @@ async def test_a_whole_answer_that_is_left_half_way_is_charged_once(
     bench: Bench, *, drain: bool
 ) -> None:
     bench.drain = drain
-    bench.gemini.gate = asyncio.Event()
-    relay = bench.relay()
-    opening = relay.start(make_order(streamed=False))
-    await bench.gemini.asked.wait()
-    await bench.gemini.streams[0].waiting.wait()
+    relay, opening, gate = await half_collected(bench)
 
     relay.leave(opening)
     if drain:
-        bench.gemini.gate.set()
+        gate.set()
     await relay.aclose(timeout_seconds=30)
 
     (settlement,) = bench.billing.settlements
@@ -211,14 +219,10 @@ async def test_a_broken_answer_is_repeated_without_its_client_and_each_is_charge
 async def test_an_answer_that_is_being_collected_when_the_process_ends_has_one_reader(
     bench: Bench,
 ) -> None:
-    bench.gemini.gate = asyncio.Event()
-    relay = bench.relay()
-    opening = relay.start(make_order(streamed=False))
-    await bench.gemini.asked.wait()
-    await bench.gemini.streams[0].waiting.wait()
+    relay, opening, gate = await half_collected(bench)
 
     closing = asyncio.create_task(relay.aclose(timeout_seconds=30))
-    bench.gemini.gate.set()
+    gate.set()
     await closing
 
     assert len(opening.result().collected) == 2
@@ -230,11 +234,7 @@ async def test_an_answer_that_is_being_collected_when_the_process_ends_has_one_r
 async def test_an_answer_that_is_there_in_the_moment_the_process_ends_is_charged(
     bench: Bench,
 ) -> None:
-    bench.gemini.gate = asyncio.Event()
-    relay = bench.relay()
-    opening = relay.start(make_order(streamed=False))
-    await bench.gemini.asked.wait()
-    await bench.gemini.streams[0].waiting.wait()
+    relay, opening, gate = await half_collected(bench)
     relay.leave(opening)
     # Whoever waits for it is told to end before it can take the answer over.
     (waiting,) = (
@@ -244,7 +244,7 @@ async def test_an_answer_that_is_there_in_the_moment_the_process_ends_is_charged
     )
     opening.add_done_callback(lambda _: waiting.cancel())
 
-    bench.gemini.gate.set()
+    gate.set()
     await relay.aclose(timeout_seconds=30)
 
     (settlement,) = bench.billing.settlements

@@ -12,13 +12,11 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from ai_proxy_service.core.authorisation import HoldPolicy
 from ai_proxy_service.core.models import parse_aliases
 from ai_proxy_service.services.gemini_client import GeminiClientKind
+from ai_proxy_service.translation.google_options import Threshold
 from service_kit.settings import CommaSeparated, CommonSettings, split_commas
 
 GEMINI_URL = "https://generativelanguage.googleapis.com"
 
-SafetyThreshold = Literal[
-    "OFF", "BLOCK_NONE", "BLOCK_ONLY_HIGH", "BLOCK_MEDIUM_AND_ABOVE", "BLOCK_LOW_AND_ABOVE"
-]
 _MEMORY = re.compile(r"|memory://|(redis|valkey)(s|\+unix)?://.+")
 
 
@@ -66,7 +64,7 @@ class ProxySettings(CommonSettings):
     media_max_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
     media_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     media_allowed_networks: Annotated[CommaSeparated, AfterValidator(_networks)] = ()
-    safety_threshold: SafetyThreshold | Literal[""] = ""
+    safety_threshold: Threshold | Literal[""] = ""
     stream_usage: Literal["asked", "always"] = "asked"
 
     @field_validator("gemini_base_url", "credits_service_url")

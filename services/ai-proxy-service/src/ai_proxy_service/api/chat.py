@@ -41,11 +41,8 @@ async def create_chat_completion(request: Request) -> Response:
     """Answer a conversation, whole or as a stream of events."""
     gateway = gateway_of(request)
     tracker = Tracker(gateway.metrics)
-    try:
+    with tracker.failures():
         return await _complete(request, gateway, tracker)
-    except BaseException:
-        tracker.finish(successful=False)
-        raise
 
 
 async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Response:

@@ -45,11 +45,8 @@ async def create_embeddings(request: Request) -> Response:
     """Turn texts into vectors."""
     gateway = gateway_of(request)
     tracker = Tracker(gateway.metrics)
-    try:
+    with tracker.failures():
         return await _embed(request, gateway, tracker)
-    except BaseException:
-        tracker.finish(successful=False)
-        raise
 
 
 async def _embed(request: Request, gateway: Gateway, tracker: Tracker) -> Response:
@@ -58,7 +55,7 @@ async def _embed(request: Request, gateway: Gateway, tracker: Tracker) -> Respon
     model, price = find_model(gateway, wanted.model, kind="embedding")
     texts, options = texts_of(wanted), embed_options(wanted)
     tracker.model = model
-    order = _order(request, gateway, wanted, model, price)
+    order = _order(request, gateway, wanted, texts, model=model, price=price)
 
     async def call() -> tuple[Embeddings, TokenUsage, bool]:
         found = await gateway.gemini.embed(model, texts, options)
@@ -81,10 +78,11 @@ def _order(
     request: Request,
     gateway: Gateway,
     wanted: EmbeddingRequest,
+    texts: list[str],
+    *,
     model: str,
     price: ModelPrice,
 ) -> Order:
-    texts = texts_of(wanted)
     return Order(
         completion_id=f"embd-{secrets.token_hex(14)}",
         request_id=current_request_id(),

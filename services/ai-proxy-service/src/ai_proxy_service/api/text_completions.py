@@ -47,11 +47,8 @@ async def create_completion(request: Request) -> Response:
     """Continue one prompt or several."""
     gateway = gateway_of(request)
     tracker = Tracker(gateway.metrics)
-    try:
+    with tracker.failures():
         return await _complete(request, gateway, tracker)
-    except BaseException:
-        tracker.finish(successful=False)
-        raise
 
 
 async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Response:

@@ -38,6 +38,15 @@ class Tracker:
         self._metrics.answered(self.model, successful=successful, seconds=self.elapsed_seconds)
 
     @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Count a completion as failed that ends in an error before its answer has begun."""
+        try:
+            yield
+        except BaseException:
+            self.finish(successful=False)
+            raise
+
+    @contextmanager
     def stream(self) -> Iterator[None]:
         """Count a stream as open; one that ends in any other way than `finish` failed."""
         self._metrics.streams_open.inc()

@@ -35,6 +35,13 @@ class ModelNotFoundError(InvalidRequestError):
         )
 
 
+def missing_parameter(field: str) -> InvalidRequestError:
+    """Return the error for a parameter that has to be there."""
+    return InvalidRequestError(
+        f"Missing required parameter: '{field}'.", code="missing_required_parameter", field=field
+    )
+
+
 class MediaFetchError(InvalidRequestError):
     """A file that a message names by URL can't be had, or may not be.
 

@@ -4,7 +4,7 @@ Refused is only what would silently change the answer; everything else is ignore
 `x-proxy-ignored-params`.
 """
 
-from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.core.errors import InvalidRequestError, missing_parameter
 from ai_proxy_service.core.pricing import ModelPrice
 from ai_proxy_service.translation.model_traits import ModelTraits
 from ai_proxy_service.translation.openai_types import ChatRequest
@@ -52,11 +52,7 @@ def check_options(chat: ChatRequest) -> None:
     if wanted is not None:
         _check_one_of(wanted.type, ("text", "json_object", "json_schema"), "response_format.type")
         if wanted.type == "json_schema" and wanted.json_schema is None:
-            raise InvalidRequestError(
-                "Missing required parameter: 'response_format.json_schema'.",
-                code="missing_required_parameter",
-                field="response_format.json_schema",
-            )
+            raise missing_parameter("response_format.json_schema")
 
 
 def check_for_model(chat: ChatRequest, traits: ModelTraits, price: ModelPrice) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.interfaces import EmbedOptions
+from ai_proxy_service.translation.nested import convert_at, google_member
 from ai_proxy_service.translation.openai_types import AccountName
 from service_kit.body import decode_body
 
@@ -116,13 +117,7 @@ def embed_options(request: EmbeddingRequest) -> EmbedOptions:
     Raises:
         InvalidRequestError: one of Google's options is not known, or has a wrong value.
     """
-    nested = (request.extra_body or {}).get("google")
-    where, given = ("google", request.google) if nested is None else ("extra_body.google", nested)
-    if nested is not None and request.google is not None:
-        raise InvalidRequestError(
-            "Google's options stand both in 'google' and in 'extra_body.google'; one is enough.",
-            field="google",
-        )
+    where, given = google_member(request.google, request.extra_body)
     if not isinstance(given, dict):
         if given is None:
             return EmbedOptions(dimensions=request.dimensions)
@@ -130,12 +125,7 @@ def embed_options(request: EmbeddingRequest) -> EmbedOptions:
     renamed = {("task_type" if name == "taskType" else name): given[name] for name in given}
     if isinstance(renamed.get("task_type"), str):
         renamed["task_type"] = renamed["task_type"].upper()
-    try:
-        options = msgspec.convert(renamed, EmbeddingGoogleOptions)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        field = f"{where}{path.rstrip('`')}"
-        raise InvalidRequestError(f"Invalid value for '{field}': {text}.", field=field) from None
+    options = convert_at(where, renamed, EmbeddingGoogleOptions)
     return EmbedOptions(dimensions=request.dimensions, task_type=options.task_type)
 
 

@@ -18,6 +18,11 @@ _TIERS = {"flex": "flex", "priority": "priority", "fast": "priority"}
 _PENALTIES = ("frequency_penalty", "presence_penalty")
 
 
+def output_limit(chat: ChatRequest) -> int | None:
+    """Return the output limit that the client set, by whichever of its names."""
+    return chat.max_completion_tokens or chat.max_tokens or chat.max_output_tokens
+
+
 def generation_config(
     chat: ChatRequest, options: GoogleOptions, model: str
 ) -> tuple[dict[str, Any], list[str]]:
@@ -26,7 +31,7 @@ def generation_config(
     Raises:
         InvalidRequestError: two ways of setting the same thing.
     """
-    limit = chat.max_completion_tokens or chat.max_tokens or chat.max_output_tokens
+    limit = output_limit(chat)
     sampling = {
         "temperature": chat.temperature,
         "top_p": chat.top_p,

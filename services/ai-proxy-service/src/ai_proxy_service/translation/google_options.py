@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.translation.nested import convert_at, google_member
 from ai_proxy_service.translation.openai_types import ChatRequest
 
 _UPPER = re.compile(r"(?<!^)([A-Z])")
@@ -63,25 +64,15 @@ def google_options(chat: ChatRequest) -> GoogleOptions:
     Raises:
         InvalidRequestError: an unknown name, a wrong value, or options in both places.
     """
-    nested = (chat.extra_body or {}).get("google")
-    if chat.google is not None and nested is not None:
-        raise InvalidRequestError(
-            "Google's options stand both in 'google' and in 'extra_body.google'; one is enough.",
-            field="google",
-        )
-    where, given = ("extra_body.google", nested) if nested is not None else ("google", chat.google)
+    where, given = google_member(chat.google, chat.extra_body)
     if given is None:
         return GoogleOptions()
     try:
-        return msgspec.convert(_snake(given), GoogleOptions)
+        return convert_at(where, _snake(given), GoogleOptions)
     except RecursionError:
         raise InvalidRequestError(
             f"Invalid value for '{where}': it is nested too deeply.", field=where
         ) from None
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        field = f"{where}{path.rstrip('`')}"
-        raise InvalidRequestError(f"Invalid value for '{field}': {text}.", field=field) from None
 
 
 def server_tools(options: GoogleOptions) -> list[dict[str, Any]]:

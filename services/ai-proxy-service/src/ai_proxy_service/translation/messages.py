@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.core.errors import InvalidRequestError, missing_parameter
 from ai_proxy_service.translation.model_traits import ModelTraits
 from ai_proxy_service.translation.openai_types import FunctionCall, Message, ToolCall
 from ai_proxy_service.translation.parts import Attachments, gemini_part
@@ -188,11 +188,7 @@ class Conversation:
         key = message.name if legacy else message.tool_call_id
         field_name = f"{where}.{'name' if legacy else 'tool_call_id'}"
         if not key:
-            raise InvalidRequestError(
-                f"Missing required parameter: '{field_name}'.",
-                code="missing_required_parameter",
-                field=field_name,
-            )
+            raise missing_parameter(field_name)
         names = [name for call_id, name in self._calls if (call_id or name) == key]
         results = self._results.setdefault(key, [])
         if len(results) >= len(names):
@@ -237,11 +233,7 @@ def _arguments(call: ToolCall, where: str) -> Json:
         return _decoded(call.function.arguments, f"{where}.function.arguments")
     if call.custom is not None:
         return {CUSTOM_INPUT: call.custom.input or ""}
-    raise InvalidRequestError(
-        f"Missing required parameter: '{where}.function'.",
-        code="missing_required_parameter",
-        field=f"{where}.function",
-    )
+    raise missing_parameter(f"{where}.function")
 
 
 def _decoded(arguments: str | Json | None, where: str) -> Json:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.core.errors import InvalidRequestError, missing_parameter
 from ai_proxy_service.core.interfaces import Media
 from ai_proxy_service.core.media_tokens import media_bound_tokens
 from ai_proxy_service.translation.model_traits import ModelTraits
@@ -106,7 +106,7 @@ def gemini_part(
     """
     if part.type == "text":
         if part.text is None:
-            raise _missing(f"{where}.text")
+            raise missing_parameter(f"{where}.text")
         return {"text": part.text} if part.text else None
     if part.type == "refusal":
         return {"text": part.refusal} if part.refusal else None
@@ -114,11 +114,11 @@ def gemini_part(
         return _from_url(part, where, attachments, traits)
     if part.type == "input_audio":
         if part.input_audio is None:
-            raise _missing(f"{where}.input_audio")
+            raise missing_parameter(f"{where}.input_audio")
         return _audio(part.input_audio, f"{where}.input_audio", attachments)
     if part.type == "file":
         if part.file is None:
-            raise _missing(f"{where}.file")
+            raise missing_parameter(f"{where}.file")
         return _file(part.file, f"{where}.file", attachments)
     raise InvalidRequestError(
         f"Invalid value: '{part.type[:64]}'. Supported values are: {SUPPORTED}.",
@@ -131,7 +131,7 @@ def _from_url(
 ) -> dict[str, Any]:
     given = getattr(part, part.type)
     if given is None:
-        raise _missing(f"{where}.{part.type}")
+        raise missing_parameter(f"{where}.{part.type}")
     at = f"{where}.{part.type}.url" if isinstance(given, MediaUrl) else f"{where}.{part.type}"
     url = _url_of(part)
     if part.type != "image_url" and url.startswith("https://") and len(url) <= _URL_CHARS_MAX:
@@ -215,7 +215,7 @@ def _file(file: InputFile, where: str, attachments: Attachments) -> dict[str, An
         uri = file.file_id if is_uri else f"{_FILES_API}{file.file_id}"
         return attachments.by_name(uri, mime_type)
     if file.file_data is None:
-        raise _missing(f"{where}.file_data")
+        raise missing_parameter(f"{where}.file_data")
     if file.file_data.startswith("data:"):
         given, data = _file_url(file.file_data, f"{where}.file_data")
         if given != "application/octet-stream" or not mime_type:
@@ -239,11 +239,3 @@ def _file_url(url: str, where: str) -> tuple[str, str | None]:
     except InvalidRequestError as error:
         error.code = "invalid_value"
         raise
-
-
-def _missing(field_name: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"Missing required parameter: '{field_name}'.",
-        code="missing_required_parameter",
-        field=field_name,
-    )

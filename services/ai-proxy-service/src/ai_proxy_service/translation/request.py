@@ -8,12 +8,16 @@ from typing import Any
 import msgspec
 
 from ai_proxy_service.core.authorisation import prompt_bound_tokens
-from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.core.errors import InvalidRequestError, missing_parameter
 from ai_proxy_service.core.gemini import GenerateContentBody
 from ai_proxy_service.core.interfaces import Media
 from ai_proxy_service.core.pricing import ModelPrice
 from ai_proxy_service.translation.checks import check_for_model, check_options
-from ai_proxy_service.translation.generation import generation_config, service_tier
+from ai_proxy_service.translation.generation import (
+    generation_config,
+    output_limit,
+    service_tier,
+)
 from ai_proxy_service.translation.google_options import (
     SAFETY_CATEGORIES,
     GoogleOptions,
@@ -96,11 +100,7 @@ def parse_chat(body: bytes) -> ChatRequest:
     chat = decode_body(body, _DECODER)
     if chat.messages is None:
         if chat.input is None:
-            raise InvalidRequestError(
-                "Missing required parameter: 'messages'.",
-                code="missing_required_parameter",
-                field="messages",
-            )
+            raise missing_parameter("messages")
         take_responses_form(chat)
     check_options(chat)
     return chat
@@ -140,7 +140,7 @@ def to_gemini(chat: ChatRequest, model: str, around: Surroundings) -> Translated
     return TranslatedChat(
         body=body,
         toolbox=toolbox,
-        max_output_tokens=chat.max_completion_tokens or chat.max_tokens or chat.max_output_tokens,
+        max_output_tokens=output_limit(chat),
         prompt_bound_tokens=_prompt_bound(body, attachments, own_tools),
         tier=tier,
         lookups_pico=around.price.lookups_bound_pico(search=_searches(own_tools), maps=False),

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.core.errors import InvalidRequestError, missing_parameter
+from ai_proxy_service.translation.nested import convert_at
 from ai_proxy_service.translation.openai_types import (
     ChatRequest,
     ContentPart,
@@ -89,17 +90,9 @@ def messages_of_input(given: str | list[Any], instructions: str | None) -> list[
     if not given:
         raise InvalidRequestError("Invalid 'input': it is empty.", field="input")
     for index, raw in enumerate(given):
-        _add(messages, _read(raw, f"input[{index}]"), f"input[{index}]")
+        where = f"input[{index}]"
+        _add(messages, convert_at(where, raw, _Item), where)
     return messages
-
-
-def _read(raw: Any, where: str) -> _Item:
-    try:
-        return msgspec.convert(raw, _Item)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        field = f"{where}{path.rstrip('`')}"
-        raise InvalidRequestError(f"Invalid value for '{field}': {text}.", field=field) from None
 
 
 def _add(messages: list[Message], item: _Item, where: str) -> None:
@@ -127,11 +120,7 @@ def _add(messages: list[Message], item: _Item, where: str) -> None:
 def _add_call(messages: list[Message], item: _Item, where: str) -> None:
     if not item.call_id or not item.name:
         field = f"{where}.{'name' if item.call_id else 'call_id'}"
-        raise InvalidRequestError(
-            f"Missing required parameter: '{field}'.",
-            code="missing_required_parameter",
-            field=field,
-        )
+        raise missing_parameter(field)
     if item.type == "custom_tool_call":
         call = ToolCall(item.call_id, "custom", custom=CustomCall(item.name, item.input))
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.core.errors import InvalidRequestError, missing_parameter
 from ai_proxy_service.core.gemini import GenerateContentResponse
 from ai_proxy_service.core.usage import TokenUsage
 from ai_proxy_service.translation.answer import AnswerState, CandidateState, Kind
@@ -87,11 +87,7 @@ def prompts_of(request: TextRequest) -> list[str]:
     """
     given = request.prompt
     if given is None:
-        raise InvalidRequestError(
-            "Missing required parameter: 'prompt'.",
-            code="missing_required_parameter",
-            field="prompt",
-        )
+        raise missing_parameter("prompt")
     items = [given] if isinstance(given, str) else given
     texts = [item for item in items if isinstance(item, str)]
     if len(texts) < len(items):

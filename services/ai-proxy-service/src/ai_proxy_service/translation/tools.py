@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ai_proxy_service.core.errors import InvalidRequestError
+from ai_proxy_service.core.errors import InvalidRequestError, missing_parameter
 from ai_proxy_service.translation.openai_types import ChatRequest, CustomSpec, FunctionSpec, Tool
 
 ToolKind = Literal["function", "custom", "legacy"]
@@ -111,14 +111,14 @@ def _add_tool(box: Toolbox, tool: Tool, where: str) -> None:
             at = f"{where}.name"
             function = FunctionSpec(tool.name, tool.description, tool.parameters, tool.strict)
         if function is None:
-            raise _missing(f"{where}.function")
+            raise missing_parameter(f"{where}.function")
         _declare(box, function, at)
     elif tool.type == "custom":
         custom = tool.custom
         if custom is None and tool.name is not None:
             custom = CustomSpec(tool.name, tool.description)
         if custom is None:
-            raise _missing(f"{where}.custom")
+            raise missing_parameter(f"{where}.custom")
         spec = FunctionSpec(custom.name, custom.description, _CUSTOM_SCHEMA)
         _declare(box, spec, f"{where}.custom.name")
         box.names.custom.add(custom.name)
@@ -151,14 +151,6 @@ def _declare(box: Toolbox, function: FunctionSpec, where: str) -> None:
 def without_dialect(schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a JSON schema without `$schema`, which Gemini refuses."""
     return {name: value for name, value in (schema or {}).items() if name != "$schema"}
-
-
-def _missing(field_name: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"Missing required parameter: '{field_name}'.",
-        code="missing_required_parameter",
-        field=field_name,
-    )
 
 
 def choose_tools(chat: ChatRequest, box: Toolbox) -> dict[str, Any] | None:
