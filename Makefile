@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 MEMBERS := service-kit gemini-simulator credits-service ai-proxy-service
+JOBS ?= 2
 CODE := services/*/src tests benchmarks deploy
 
-.PHONY: help setup run test test-clients lint type format bench lock clean
+.PHONY: help setup run test test-clients test-ledger-long mutants lint type format bench lock clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +29,17 @@ $(STAMP): requirements.lock services/*/pyproject.toml
 run: setup ## Start everything on this machine; Ctrl-C stops all of it
 	@exec $(BIN)/python deploy/local/run.py
 
-test: setup ## Run the whole test suite
-	$(BIN)/pytest $(ARGS)
+test: setup ## Run the whole test suite, in JOBS=2 processes
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-clients: setup ## Only the tests with OpenAI's and other people's clients
 	$(BIN)/pytest tests/clients $(ARGS)
+
+test-ledger-long: setup ## The ledger against its model, many examples: LEDGER_EXAMPLES=5000 LEDGER_SEED=…
+	LEDGER_EXAMPLES=$${LEDGER_EXAMPLES:-5000} $(BIN)/pytest tests/credits/test_rules.py tests/credits/test_machine_http.py $(ARGS)
+
+mutants: setup ## Plant faults in copies of the ledger; the tests must find each (ARGS="refund" for some)
+	PYTHONPATH=tests $(BIN)/python -m mutants.run $(ARGS)
 
 lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff format --check $(CODE)

@@ -79,6 +79,7 @@ class BillBench:
                 ("CPU µs/request (service)", cpu_micros),
                 ("latency p50 (ms)", found.p50_ms),
                 ("latency p99 (ms)", found.p99_ms),
+                ("latency p99 ÷ p50", found.p99_ms / found.p50_ms),
             ):
                 self._report.add(TABLE, row, name, value)
             alone = self.load(seconds, prefix and f"{prefix}-alone-{number}", connections=1)

@@ -40,6 +40,21 @@ def postgres_version() -> str:
     return asyncio.run(_execute(f"SELECT {settings}"))
 
 
+def forbid_autovacuum(url: str) -> None:
+    """Let the tables of a database have no new statistics."""
+    asyncio.run(_forbid_autovacuum(url.replace("+asyncpg", "")))
+
+
+async def _forbid_autovacuum(url: str) -> None:
+    connection = await asyncpg.connect(url, timeout=_CONNECT_SECONDS_MAX)
+    try:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname='public'")
+        for (table,) in tables:
+            await connection.execute(f'ALTER TABLE "{table}" SET (autovacuum_enabled = off)')
+    finally:
+        await connection.close()
+
+
 @contextmanager
 def _postgres_database() -> Iterator[str]:
     name = f"ledger_bench_{uuid.uuid4().hex}"

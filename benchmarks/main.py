@@ -6,9 +6,10 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import bill, gateway, ledger
+from benchmarks import batch, bill, gateway, growth, ledger
 from benchmarks.databases import postgres_version
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import FULL, QUICK, Plan, Report, conditions, progress, write
@@ -17,6 +18,8 @@ DEFAULT_OUTPUT = Path(__file__).resolve().parent / "results" / "latest.json"
 _PARTS: dict[str, Callable[[Plan, Report, Path], None]] = {
     "ledger": ledger.run,
     "bill": bill.run,
+    "batch": batch.run,
+    "growth": growth.run,
     "unary": gateway.run_unary,
     "streams": gateway.run_streams,
     "crowd": gateway.run_crowd,
@@ -29,6 +32,13 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="about two minutes, rougher")
     parser.add_argument(
         "--only", action="append", choices=_PARTS, help="one part; may be repeated", default=[]
+    )
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="of the ledgers that `growth` compares, in transactions; 10000000 is possible",
     )
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="the JSON file")
     return parser.parse_args(arguments)
@@ -43,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     # What was started is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     plan = QUICK if chosen.quick else FULL
+    if chosen.sizes:
+        plan = replace(plan, sizes=tuple(sorted(chosen.sizes)))
     report = Report()
     found = conditions(plan, quick=chosen.quick)
     try:

@@ -101,6 +101,16 @@ class Running:
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * _PAGE_BYTES / 1_000_000
 
+    @property
+    def peak_mb(self) -> float:
+        """The most memory that was resident since `forget_peak`."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1_000_000
+
+    def forget_peak(self) -> None:
+        """Let the peak begin at what is resident now."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
     def stop(self) -> None:
         """End it."""
         self._process.terminate()

@@ -28,15 +28,17 @@ class Plan:
         rounds: how often everything is measured; the table shows the median.
         seconds: length of a round.
         crowds: how many streams are opened at once.
+        sizes: transactions in the ledgers that are compared, the smallest first.
     """
 
     rounds: int
     seconds: float
     crowds: tuple[int, ...]
+    sizes: tuple[int, ...]
 
 
-FULL = Plan(rounds=3, seconds=1.5, crowds=(100, 500))
-QUICK = Plan(rounds=2, seconds=0.5, crowds=(100,))
+FULL = Plan(rounds=3, seconds=1.5, crowds=(100, 500), sizes=(10_000, 1_000_000))
+QUICK = Plan(rounds=2, seconds=0.5, crowds=(100,), sizes=(10_000, 100_000))
 
 
 @dataclass
@@ -124,6 +126,7 @@ def conditions(plan: Plan, *, quick: bool) -> dict[str, str]:
         "packages": versions,
         "SQLite": f"{sqlite3.sqlite_version}, WAL, synchronous=FULL",
         "rounds": f"{plan.rounds} of {plan.seconds} s, interleaved{' (--quick)' if quick else ''}",
+        "ledgers of `growth`": ", ".join(f"{size:,}" for size in plan.sizes) + " transactions",
         "not measured": "TLS, a network, more than one worker",
     }
 

@@ -1,7 +1,9 @@
 """The project's services as the benchmarks start them: everything on that production has on."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.processes import BenchmarkError, Running, command, fetch_json
 
@@ -18,13 +20,19 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}", "content-type": "application/json"}
 
 
-def start_ledger(url: str, folder: Path, name: str = "credits-service") -> Running:
-    """Start the credits service on an empty database."""
+def start_ledger(
+    url: str,
+    folder: Path,
+    name: str = "credits-service",
+    more_settings: Mapping[str, str] = MappingProxyType({}),
+) -> Running:
+    """Start the credits service on a database, empty or not."""
     settings = {
         "DATABASE_URL": url,
         "DATA_DIR": str(folder),
         "API_KEYS": f"bench:{SERVICE_KEY}",
         "ADMIN_API_KEYS": f"operator:{ADMIN_KEY}",
+        **more_settings,
     }
     return Running(command("credits-service"), settings, folder / f"{name}.log")
 

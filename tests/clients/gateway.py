@@ -119,9 +119,9 @@ class Gateway:
         assert len(requests) == count, [(entry["path"], entry["status"]) for entry in requests]
         return [entry["body"] for entry in requests]
 
-    def upstream_count(self) -> int:
-        """Return how many requests Gemini has received, at once."""
-        return len(self.stack.wait_for_upstream())
+    def upstream_count(self, path_part: str = "") -> int:
+        """Return how many requests Gemini has received, at once, with this in their paths."""
+        return sum(path_part in entry["path"] for entry in self.stack.wait_for_upstream())
 
     def fault(self, **orders: Any) -> None:
         """Make the simulator's next answer another one; names as in its directives."""

@@ -1,12 +1,16 @@
 """Running credits services, one of them with a clock that a test moves."""
 
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from credits.bad_requests import World
 from credits.client import CreditsClient, app_of
 from credits.drivers import Clock
+from support.databases import postgres_database, postgres_problem
 from support.live_server import live_server
 
 
@@ -28,3 +32,20 @@ def timed_service(clock: Clock, tmp_path: Path) -> Iterator[CreditsClient]:
     url = f"sqlite+aiosqlite:///{tmp_path / 'timed.sqlite3'}"
     with live_server(app_of(url, clock)) as base_url, CreditsClient(base_url) as client:
         yield client
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """One service for all tests of a file: they are to leave it as it was."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('bad') / 'ledger.sqlite3'}"
+        elif problem := postgres_problem():
+            in_ci = os.environ.get("CI", "").lower() in {"1", "true"}
+            (pytest.fail if in_ci else pytest.skip)(f"PostgreSQL could not be reached: {problem}")
+        else:
+            url = stack.enter_context(postgres_database())
+        base_url = stack.enter_context(live_server(app_of(url)))
+        yield World(stack.enter_context(CreditsClient(base_url)))

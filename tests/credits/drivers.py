@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry
+from sqlalchemy import select
 
 from credits_service.api.render import render
 from credits_service.core.ids import new_id
@@ -14,9 +15,13 @@ from credits_service.db.audit import audit
 from credits_service.db.engine import DatabaseLimits, database_url, open_database
 from credits_service.db.migrate import migrate
 from credits_service.db.store import LedgerStore
+from credits_service.db.tables import webhook_events
 from credits_service.ledger.batch import Command, Loaded, Result, apply_batch
+from credits_service.ledger.events import Event, EventRules
 from credits_service.ledger.invariants import AccountAudit, Violation
-from credits_service.ledger.operations import AmendHold, ReleaseHold
+from credits_service.ledger.operations import AmendHold, Refund, ReleaseHold
+from credits_service.ledger.refund_audit import audit_refunds
+from credits_service.ledger.refunds import Refundable, returned_by
 from credits_service.ledger.writer import Writer
 
 if TYPE_CHECKING:
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from credits_service.ledger.state import AccountState, Lot
 
 START_MICROS = 1_800_000_000_000_000
+LOW_BALANCE_NANOS = 30
+EVENTS = EventRules(LOW_BALANCE_NANOS)
 
 
 class Clock:
@@ -44,7 +51,11 @@ class Driver(Protocol):
 
     def run(self, commands: Sequence[Command]) -> list[Result]: ...
 
-    def violations(self) -> list[Violation]: ...
+    def violations(self, user_ids: Sequence[str] | None = None) -> list[Violation]:
+        """Return what is wrong with these accounts, or with the whole ledger."""
+
+    def events(self, user_id: str) -> dict[str, int] | None:
+        """Return how many events of each kind were written down; None if nobody can tell."""
 
     def close(self) -> None: ...
 
@@ -59,6 +70,7 @@ class RulesDriver:
         self.transactions: list[Transaction] = []
         self.entries: dict[str, list[Entry]] = defaultdict(list)
         self.remembered: dict[IdempotencyKey, Remembered] = {}
+        self.told: list[Event] = []
 
     def run(self, commands: Sequence[Command]) -> list[Result]:
         holds = {hold_id: user for user, state in self.states.items() for hold_id in state.holds}
@@ -67,15 +79,26 @@ class RulesDriver:
             for command in commands
             if isinstance(command.operation, AmendHold | ReleaseHold)
         }
+        booked = {transaction.id: transaction for transaction in self.transactions}
+        refundables: dict[str, Refundable] = {}
+        for command in commands:
+            operation = command.operation
+            if isinstance(operation, Refund) and operation.transaction_id in booked:
+                charge = booked[operation.transaction_id]
+                refunds = [t for t in self.transactions if t.reverses_id == charge.id]
+                refundables[charge.id] = Refundable(charge, returned_by(refunds))
+                for use in charge.lots:
+                    self.states[charge.user_id].lots[use.lot_id] = self.all_lots[use.lot_id]
         references = frozenset(lot.reference for lot in self.all_lots.values() if lot.reference)
         loaded = Loaded(
             now_micros=self.clock(),
             states=self.states,
             hold_owners={hold_id: holds[hold_id] for hold_id in named & holds.keys()},
+            refundables=refundables,
             remembered=self.remembered,
             used_references=references,
         )
-        outcome = apply_batch(loaded, commands, new_id=new_id, render=render)
+        outcome = apply_batch(loaded, commands, new_id=new_id, render=render, events=EVENTS)
         self.states |= outcome.states
         for state in outcome.states.values():
             self.all_lots |= state.lots
@@ -83,18 +106,29 @@ class RulesDriver:
         for entry in outcome.journal.entries:
             self.entries[entry.transaction_id].append(entry)
         self.remembered |= outcome.remembered
+        self.told += outcome.journal.event_log.events
         return outcome.results
 
-    def violations(self) -> list[Violation]:
+    def events(self, user_id: str) -> dict[str, int]:
+        kinds = [event.kind for event in self.told if event.user_id == user_id]
+        return _counted(kinds)
+
+    def violations(self, user_ids: Sequence[str] | None = None) -> list[Violation]:
         found: list[Violation] = []
         for user_id, state in self.states.items():
+            if user_ids is not None and user_id not in user_ids:
+                continue
             lots = [lot for lot in self.all_lots.values() if lot.user_id == user_id]
             account_audit = AccountAudit(state.account, lots)
             for transaction in self.transactions:
                 if transaction.user_id == user_id:
                     account_audit.transaction(transaction, self.entries[transaction.id])
+            own = [t for t in self.transactions if t.user_id == user_id]
             for hold in state.holds.values():
-                account_audit.hold(hold)
+                account_audit.hold(hold, [t for t in own if t.hold_id == hold.id])
+            for charge in own:
+                refunds = [t for t in own if t.reverses_id == charge.id]
+                audit_refunds(charge, refunds, account_audit.violations)
             found += account_audit.finish()
         return found
 
@@ -110,7 +144,7 @@ class WriterDriver:
         self._runner = asyncio.Runner()
         self._database = open_database(database_url(url), DatabaseLimits())
         self._runner.run(migrate(self._database.writer))
-        store = LedgerStore(self._database, render=render, clock=self.clock)
+        store = LedgerStore(self._database, render=render, clock=self.clock, events=EVENTS)
         self._writer = Writer(store, LedgerMetrics(CollectorRegistry()))
         self._runner.run(self._start())
 
@@ -123,14 +157,27 @@ class WriterDriver:
 
         return self._runner.run(submit_all())
 
-    def violations(self) -> list[Violation]:
+    def violations(self, user_ids: Sequence[str] | None = None) -> list[Violation]:
         async def check() -> list[Violation]:
             async with self._database.reader.connect() as connection:
-                return (await audit(connection)).violations
+                return (await audit(connection, user_ids)).violations
 
         return self._runner.run(check())
+
+    def events(self, user_id: str) -> dict[str, int]:
+        query = select(webhook_events.c.kind).where(webhook_events.c.user_id == user_id)
+
+        async def read() -> Sequence[str]:
+            async with self._database.reader.connect() as connection:
+                return (await connection.scalars(query)).all()
+
+        return _counted(self._runner.run(read()))
 
     def close(self) -> None:
         self._runner.run(self._writer.close())
         self._runner.run(self._database.close())
         self._runner.close()
+
+
+def _counted(kinds: Sequence[str]) -> dict[str, int]:
+    return {kind: kinds.count(kind) for kind in ("balance.low", "hold.expired")}

@@ -5,36 +5,48 @@ from typing import Any, ClassVar
 
 import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from credits.drivers import START_MICROS, Driver
+from credits.drivers import LOW_BALANCE_NANOS, START_MICROS, Driver
+from credits.machine_draws import (
+    AMOUNTS,
+    BOUNDS,
+    DAY,
+    EXPIRIES,
+    GRANTS,
+    LIFETIMES,
+    NAMES,
+    PICKS,
+    RECENT,
+    SECOND,
+    TERMS,
+    TTLS,
+    latest,
+)
 from credits.model import Model
-from credits_service.core.money import usd_from_nanos
+from credits.model_books import Answer, ModelCharge, ModelHold
 from credits_service.ledger.batch import Command, Result
 from credits_service.ledger.idempotency import IdempotencyKey
 from credits_service.ledger.operations import (
     AmendHold,
+    ChangeAccount,
     Charge,
     Operation,
     PlaceHold,
+    Refund,
     ReleaseHold,
     SettleDue,
     TopUp,
 )
 
-USERS = st.sampled_from(("ann", "bob"))
-AMOUNTS = st.integers(1, 60)
-LIFETIMES = st.integers(1, 40)
+Expected = tuple[Operation, Answer, Callable[[dict[str, Any]], None] | None]
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """One ledger, two accounts, any order of operations, duplicates and the passing of time."""
+    """One ledger, some accounts, any order of operations, duplicates and the passing of time."""
 
     make_driver: ClassVar[Callable[[], Driver]]
     examples_run: ClassVar[int] = 0
-
-    holds = Bundle("holds")
-    sent = Bundle("sent")
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,165 +55,245 @@ class LedgerMachine(RuleBasedStateMachine):
         # Examples that share a database get accounts and keys of their own.
         self.prefix = f"{type(self).examples_run}-"
         self.clock = self.driver.clock
-        self.clock.micros = max(self.clock.micros, START_MICROS)
-        self.model = Model(now=self.clock.micros)
+        self.clock.micros = START_MICROS
+        self.model = Model(LOW_BALANCE_NANOS, now=self.clock.micros)
+        self.holds: list[tuple[str, ModelHold]] = []
+        self.charges: list[tuple[str, ModelCharge]] = []
+        self.not_charges: list[tuple[str, str]] = []
+        self.sent: list[tuple[Command, Result]] = []
+        self.closed: list[str] = []
         self.keys_used = 0
-        self.requests_made = 0
 
     def teardown(self) -> None:
-        assert self.driver.violations() == []
+        assert self.driver.violations(sorted(self.model.accounts)) == []
+        for user_id, account in self.model.accounts.items():
+            wanted = {"balance.low": account.low_balances, "hold.expired": account.expired_holds}
+            assert self.driver.events(user_id) in (None, wanted)
         self.driver.close()
 
     def _user(self, name: str) -> str:
-        return self.prefix + name
+        if name == "closed":
+            return self.closed[-1] if self.closed else self._user("ann")
+        generation = sum(user_id.endswith(name) for user_id in self.closed)
+        return f"{self.prefix}{generation}-{name}"
 
-    def _new_key(self) -> IdempotencyKey:
+    def _command(self, operation: Operation) -> Command:
         self.keys_used += 1
-        return IdempotencyKey("tester", f"{self.prefix}{self.keys_used}")
+        key = IdempotencyKey("tester", f"{self.prefix}{self.keys_used}")
+        is_keyless = isinstance(operation, AmendHold | ReleaseHold | SettleDue)
+        return Command(operation, "tester", f"req_{self.keys_used}", None if is_keyless else key)
 
-    def _command(self, operation: Operation, key: IdempotencyKey | None = None) -> Command:
-        self.requests_made += 1
-        return Command(operation, "tester", f"req_{self.requests_made}", key)
+    def _run(self, *expected: Expected) -> None:
+        """Run the operations as one batch; each is answered as the model says."""
+        commands = [self._command(operation) for operation, _answer, _then in expected]
+        results = self.driver.run(commands)
+        for command, result, (_operation, answer, then) in zip(
+            commands, results, expected, strict=True
+        ):
+            status, fields = answer
+            assert result.status == status, result.body
+            body = msgspec.json.decode(result.body)
+            assert {name: body.get(name) for name in fields} == fields
+            if then is not None and status < 300:
+                then(body)
+            if command.key and (status == 402 or status < 300):
+                self.sent.append((command, result))
+        assert self.driver.violations(sorted(self.model.accounts)) == []
 
-    def _run(self, operation: Operation, key: IdempotencyKey | None = None) -> Result:
-        (result,) = self.driver.run([self._command(operation, key)])
-        return result
+    def _top_up(self, user_id: str, amount: int, priority: int, lifetime: int | None) -> Expected:
+        expires_at = None if lifetime is None else self.clock.micros + lifetime * SECOND
+        answer = self.model.top_up(user_id, amount, priority, expires_at)
+        operation = TopUp(user_id, amount, priority=priority, expires_at_micros=expires_at)
+        return operation, answer, self._remember_other(user_id)
 
-    def _check(self, result: Result, status: int, user_id: str) -> dict[str, Any]:
-        """The answer has the status and, if it tells figures, those of the model."""
-        assert result.status == status, result.body
-        body: dict[str, Any] = msgspec.json.decode(result.body)
-        if "balance" in body:
-            held, available = self.model.held(user_id), self.model.available(user_id)
-            assert body["held"] == usd_from_nanos(held)
-            assert body["available"] == usd_from_nanos(available)
-            assert body["balance"] == usd_from_nanos(held + available)
-        if status == 402:
-            assert body["available"] == usd_from_nanos(self.model.available(user_id))
-        return body
+    def _bill(self, user_id: str, amount: int) -> Expected:
+        answer, charge = self.model.bill(user_id, amount)
+        return Charge(user_id, amount, "completion"), answer, self._remember(charge)
+
+    def _remember(self, charge: ModelCharge | None) -> Callable[[dict[str, Any]], None]:
+        def then(body: dict[str, Any]) -> None:
+            assert charge is not None
+            self.charges.append((body["transaction_id"], charge))
+
+        return then
+
+    def _remember_other(self, user_id: str) -> Callable[[dict[str, Any]], None]:
+        return lambda body: self.not_charges.append((body["transaction_id"], user_id))
+
+    def _hold(self, user_id: str, amount: int, minimum: int | None, ttl: int) -> Expected:
+        answer, hold = self.model.place(user_id, amount, minimum, ttl * SECOND)
+
+        def then(body: dict[str, Any]) -> None:
+            assert hold is not None
+            self.holds.append((body["hold_id"], hold))
+
+        return PlaceHold(user_id, amount, ttl * SECOND, minimum), answer, then
+
+    def _some_hold(self, pick: int) -> tuple[str, ModelHold]:
+        return latest(sorted(self.holds, key=lambda item: item[1].status == "active"), pick)
+
+    def _some_charge(self, pick: int) -> tuple[str, ModelCharge]:
+        return latest(sorted(self.charges, key=lambda item: item[1].rest() > 0), pick)
+
+    def _amend(self, pick: int, amount: int | None, ttl: int | None, progress: int) -> Expected:
+        hold_id, hold = self._some_hold(pick)
+        micros = None if ttl is None else ttl * SECOND
+        answer = self.model.amend(hold, amount, micros, progress)
+        return AmendHold(hold_id, amount, micros, progress), answer, None
+
+    def _capture(self, pick: int, amount: int, *, final: bool) -> Expected:
+        hold_id, hold = self._some_hold(pick)
+        answer, charge = self.model.capture(hold, amount, final=final)
+        operation = Charge(hold.user_id, amount, hold_id=hold_id, final=final)
+        return operation, answer, self._remember(charge)
+
+    def _release(self, pick: int) -> Expected:
+        hold_id, hold = self._some_hold(pick)
+        return ReleaseHold(hold_id), self.model.release(hold), None
+
+    def _refund(self, pick: int, amount: int | None) -> Expected:
+        transaction_id, charge = self._some_charge(pick)
+        operation = Refund(transaction_id, "not what was asked for", amount)
+        answer = self.model.refund(charge, amount)
+        return operation, answer, self._remember_other(charge.user_id)
+
+    def _change(self, user_id: str, asked: dict[str, Any], *, forfeit: bool = False) -> Expected:
+        answer = self.model.change(user_id, asked, forfeit=forfeit)
+        settings = {TERMS[name]: value for name, value in asked.items() if name in TERMS}
+        status = asked.get("status")
+        return ChangeAccount(user_id, status, forfeit, settings), answer, None
+
+    @initialize(ann=st.integers(30, 400), bob=st.integers(0, 400), lifetime=EXPIRIES)
+    def begin(self, ann: int, bob: int, lifetime: int | None) -> None:
+        """Most of what there is to test needs credit; rules are left out of many examples."""
+        self._run(self._top_up(self._user("ann"), ann, 1, None))
+        self._run(self._top_up(self._user("ann"), ann // 2, 0, lifetime))
+        if bob:
+            self._run(self._top_up(self._user("bob"), bob, 0, lifetime))
 
     @rule(seconds=st.integers(1, 25))
     def time_passes(self, seconds: int) -> None:
-        self.clock.micros += seconds
+        self.clock.micros += seconds * SECOND
         self.model.now = self.clock.micros
 
-    @rule(
-        target=sent,
-        name=USERS,
-        amount=AMOUNTS,
-        priority=st.integers(0, 2),
-        lifetime=st.none() | LIFETIMES,
-    )
-    def top_up(
-        self, name: str, amount: int, priority: int, lifetime: int | None
-    ) -> tuple[Command, Result]:
-        user_id = self._user(name)
-        expires_at = None if lifetime is None else self.clock.micros + lifetime
-        self.model.settle_due(user_id)
-        status = self.model.top_up(user_id, amount, priority, expires_at)
-        operation = TopUp(user_id, amount, priority=priority, expires_at_micros=expires_at)
-        command = self._command(operation, self._new_key())
-        (result,) = self.driver.run([command])
-        self._check(result, status, user_id)
-        return command, result
+    @rule(days=st.integers(1, 40))
+    def days_pass(self, days: int) -> None:
+        self.clock.micros += days * DAY
+        self.model.now = self.clock.micros
 
-    @rule(target=sent, name=USERS, amount=AMOUNTS)
-    def bill(self, name: str, amount: int) -> tuple[Command, Result]:
-        user_id = self._user(name)
-        self.model.settle_due(user_id)
-        status = self.model.bill(user_id, amount)
-        command = self._command(Charge(user_id, amount), self._new_key())
-        (result,) = self.driver.run([command])
-        self._check(result, status, user_id)
-        return command, result
+    @rule(name=NAMES, amount=GRANTS, priority=st.integers(0, 2), lifetime=EXPIRIES)
+    def top_up(self, name: str, amount: int, priority: int, lifetime: int | None) -> None:
+        self._run(self._top_up(self._user(name), amount, priority, lifetime))
 
-    @rule(name=USERS, amounts=st.lists(AMOUNTS, min_size=2, max_size=6))
-    def bills_of_one_batch(self, name: str, amounts: list[int]) -> None:
-        """Each stands for itself: one that can't be paid stops no other."""
-        user_id = self._user(name)
-        self.model.settle_due(user_id)
-        statuses = [self.model.bill(user_id, amount) for amount in amounts]
-        commands = [self._command(Charge(user_id, amount)) for amount in amounts]
-        assert [result.status for result in self.driver.run(commands)] == statuses
+    @rule(name=NAMES, amount=AMOUNTS)
+    def bill(self, name: str, amount: int) -> None:
+        self._run(self._bill(self._user(name), amount))
 
-    @rule(request=sent)
-    def duplicate(self, request: tuple[Command, Result]) -> None:
-        """The answer is the first one's, byte for byte, and nothing changes."""
-        command, first = request
-        again = self.driver.run([command, command])
-        assert again == [Result(first.status, first.body, replayed=True)] * 2
-
-    @rule(request=sent)
-    def key_with_another_body(self, request: tuple[Command, Result]) -> None:
-        command, _first = request
-        assert self._run(Charge("somebody else", 1), command.key).status == 422
-
-    @rule(
-        target=holds,
-        name=USERS,
-        amount=AMOUNTS,
-        minimum=st.none() | AMOUNTS,
-        ttl=LIFETIMES,
-    )
-    def place_hold(self, name: str, amount: int, minimum: int | None, ttl: int) -> str:
-        user_id = self._user(name)
+    @rule(name=NAMES, amount=AMOUNTS, minimum=st.none() | AMOUNTS, ttl=TTLS)
+    def place_hold(self, name: str, amount: int, minimum: int | None, ttl: int) -> None:
         minimum = None if minimum is None else min(minimum, amount)
-        self.model.settle_due(user_id)
-        status, reserved = self.model.place(user_id, amount, minimum)
-        result = self._run(PlaceHold(user_id, amount, ttl, minimum), self._new_key())
-        if status == 402:
-            self._check(result, status, user_id)
-            return ""
-        hold_id: str = msgspec.json.decode(result.body)["hold_id"]
-        self.model.add_hold(hold_id, user_id, reserved, ttl)
-        body = self._check(result, status, user_id)
-        assert body["amount"] == usd_from_nanos(reserved)
-        return hold_id
+        self._run(self._hold(self._user(name), amount, minimum, ttl))
 
-    @precondition(lambda self: self.model.holds)
+    @precondition(lambda self: self.holds)
     @rule(
-        hold_id=holds.filter(bool),
-        amount=st.none() | AMOUNTS,
+        pick=RECENT,
+        amount=st.none() | GRANTS,
         ttl=st.none() | LIFETIMES,
         progress=st.integers(0, 80),
     )
-    def amend_hold(self, hold_id: str, amount: int | None, ttl: int | None, progress: int) -> None:
-        hold = self.model.holds[hold_id]
-        self.model.settle_due(hold.user_id)
-        status = self.model.amend(hold, amount, ttl, progress)
-        result = self._run(AmendHold(hold_id, amount, ttl, progress))
-        self._check(result, status, hold.user_id)
+    def amend_hold(self, pick: int, amount: int | None, ttl: int | None, progress: int) -> None:
+        self._run(self._amend(pick, amount, ttl, progress))
 
-    @precondition(lambda self: self.model.holds)
-    @rule(hold_id=holds.filter(bool), amount=st.integers(1, 90), final=st.booleans())
-    def capture(self, hold_id: str, amount: int, final: bool) -> None:
-        hold = self.model.holds[hold_id]
-        account = self.model.accounts[hold.user_id]
-        self.model.settle_due(hold.user_id)
-        charged, shortfall = account.charged, account.shortfall
-        status = self.model.capture(hold, amount, final=final)
-        operation = Charge(hold.user_id, amount, hold_id=hold_id, final=final)
-        body = self._check(self._run(operation, self._new_key()), status, hold.user_id)
-        if status == 200:
-            assert body["amount"] == usd_from_nanos(account.charged - charged)
-            assert body["shortfall"] == usd_from_nanos(account.shortfall - shortfall)
-            assert body["requested"] == usd_from_nanos(amount)
+    @precondition(lambda self: self.holds)
+    @rule(pick=RECENT, amount=st.integers(1, 90), final=st.booleans())
+    def capture(self, pick: int, amount: int, final: bool) -> None:
+        self._run(self._capture(pick, amount, final=final))
 
-    @precondition(lambda self: self.model.holds)
-    @rule(hold_id=holds.filter(bool))
-    def release(self, hold_id: str) -> None:
-        hold = self.model.holds[hold_id]
-        self.model.settle_due(hold.user_id)
-        status = self.model.release(hold)
-        body = self._check(self._run(ReleaseHold(hold_id)), status, hold.user_id)
-        assert body["status"] == hold.status
+    @precondition(lambda self: self.holds)
+    @rule(pick=RECENT)
+    def release(self, pick: int) -> None:
+        self._run(self._release(pick))
 
-    @rule(name=USERS)
+    @precondition(lambda self: self.charges)
+    @rule(pick=RECENT, amount=st.none() | AMOUNTS)
+    def refund(self, pick: int, amount: int | None) -> None:
+        self._run(self._refund(pick, amount))
+
+    @rule(pick=RECENT)
+    def refund_of_what_is_no_charge(self, pick: int) -> None:
+        """A top-up or refund; or nothing at all."""
+        answer: Answer = (404, {"code": "transaction_not_found"})
+        transaction_id = "unknown"
+        if self.not_charges:
+            transaction_id, user_id = latest(self.not_charges, pick)
+            self.model.settle_due(user_id)
+            is_closed = self.model.accounts[user_id].terms["status"] == "closed"
+            answer = (409, {"code": "account_closed" if is_closed else "not_refundable"})
+        self._run((Refund(transaction_id, "by mistake"), answer, None))
+
+    @rule(name=NAMES, status=st.sampled_from(("open", "frozen", "open")))
+    def freeze_or_open(self, name: str, status: str) -> None:
+        self._run(self._change(self._user(name), {"status": status}))
+
+    @rule(name=NAMES, day=BOUNDS, month=BOUNDS, total=BOUNDS, low=st.none() | AMOUNTS, only=PICKS)
+    def set_terms(self, name: str, only: int, **bounds: int | None) -> None:
+        """Limits and thresholds, one or several at once."""
+        bounds["low_balance"] = bounds.pop("low")
+        names = sorted(bounds)[only % 4 :][: 1 + only % 3]
+        self._run(self._change(self._user(name), {name: bounds[name] for name in names}))
+
+    @rule(name=NAMES, forfeit=st.integers(0, 3))
+    def close(self, name: str, forfeit: int) -> None:
+        user_id = self._user(name)
+        expected = self._change(user_id, {"status": "closed"}, forfeit=forfeit == 3)
+        self._run(expected)
+        if expected[1][0] == 200 and user_id not in self.closed:
+            self.closed.append(user_id)
+
+    @rule(
+        name=NAMES,
+        items=st.lists(
+            st.tuples(st.integers(0, 6), AMOUNTS, RECENT, st.booleans()), min_size=2, max_size=8
+        ),
+    )
+    def batch(self, name: str, items: list[tuple[int, int, int, bool]]) -> None:
+        """Each operation stands for itself: one that is refused stops no other."""
+        user_id = self._user(name)
+        self._run(*(self._item(user_id, *item) for item in items))
+
+    def _item(self, user_id: str, what: int, amount: int, pick: int, flag: bool) -> Expected:
+        if what > 1 and not (self.charges if what == 2 else self.holds):
+            what = 6
+        maybe = amount if flag else None
+        choices: list[Callable[[], Expected]] = [
+            lambda: self._top_up(user_id, amount, pick % 3, 1 + pick if flag else None),
+            lambda: self._hold(user_id, amount, 1 if flag else None, 1 + pick),
+            lambda: self._refund(pick, maybe),
+            lambda: self._capture(pick, amount, final=flag),
+            lambda: self._amend(pick, maybe, None, amount),
+            lambda: self._release(pick),
+            lambda: self._bill(user_id, amount),
+        ]
+        return choices[what]()
+
+    @precondition(lambda self: self.sent)
+    @rule(pick=RECENT)
+    def duplicate(self, pick: int) -> None:
+        """The answer is the first one's, byte for byte, and nothing changes."""
+        command, first = latest(self.sent, pick)
+        for _ in range(2):
+            assert self.driver.run([command]) == [Result(first.status, first.body, replayed=True)]
+
+    @precondition(lambda self: self.sent)
+    @rule(pick=RECENT)
+    def key_with_another_body(self, pick: int) -> None:
+        command, _first = latest(self.sent, pick)
+        other = msgspec.structs.replace(command, operation=Charge("somebody else", 1))
+        (result,) = self.driver.run([other])
+        assert result.status == 422, result.body
+
+    @rule(name=NAMES)
     def sweep(self, name: str) -> None:
         user_id = self._user(name)
         self.model.settle_due(user_id)
-        assert self._run(SettleDue(user_id)).status == 200
-
-    @invariant()
-    def nothing_is_negative(self) -> None:
-        assert all(self.model.available(user_id) >= 0 for user_id in self.model.accounts)
+        self._run((SettleDue(user_id), (200, {}), None))

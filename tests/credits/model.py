@@ -1,168 +1,175 @@
 """A second, simpler account of what the ledger must do, for the rules to be compared with.
 
-Here a hold takes its credit out of the lots and carries it, and nothing is journalled; the
-rules leave it in the lots and mark it. Both must come to the same figures.
+Here a hold takes its credit out of the lots and carries it, what was spent is a list of
+charges, a refund takes back from what is left of a charge, and nothing is journalled but a
+count; the rules leave credit in the lots and mark it, and keep counters and rows. Both must
+come to the same figures.
 """
 
-from dataclasses import dataclass, field
+from typing import Any
 
-Lots = list[tuple["ModelLot", int]]
-
-
-@dataclass
-class ModelLot:
-    priority: int
-    expires_at: int | None
-    number: int
-    left: int
-
-
-@dataclass
-class ModelHold:
-    user_id: str
-    number: int
-    amount: int
-    expires_at: int
-    carried: Lots
-    captured: int = 0
-    used: int = 0
-    progress: int = 0
-    status: str = "active"
-    charged_at_expiry: int = 0
-    late_captured: bool = False
-
-    def rest(self) -> int:
-        return sum(nanos for _lot, nanos in self.carried)
+from credits.model_books import (
+    LIMITS,
+    Answer,
+    Books,
+    ModelAccount,
+    ModelCharge,
+    ModelHold,
+    ModelLot,
+    usd,
+)
 
 
-@dataclass
-class ModelAccount:
-    lots: list[ModelLot] = field(default_factory=list)
-    shortfall: int = 0
-    charged: int = 0
+class Model(Books):
+    """Every operation returns the status of the service's answer, and some of its fields."""
 
-
-@dataclass
-class Model:
-    """Every method returns the HTTP status that the service must answer with."""
-
-    now: int = 0
-    accounts: dict[str, ModelAccount] = field(default_factory=dict)
-    holds: dict[str, ModelHold] = field(default_factory=dict)
-
-    def held(self, user_id: str) -> int:
-        return sum(hold.rest() for hold in self.holds.values() if hold.user_id == user_id)
-
-    def available(self, user_id: str) -> int:
-        account = self.accounts.get(user_id)
-        return sum(lot.left for lot in account.lots) if account else 0
-
-    def settle_due(self, user_id: str) -> None:
-        self._expire_lots(user_id)
-        due = [h for h in self.holds.values() if h.user_id == user_id and h.status == "active"]
-        for hold in sorted(due, key=lambda hold: (hold.expires_at, hold.number)):
-            if hold.expires_at <= self.now:
-                used = max(0, hold.progress - hold.used)
-                self._use(hold, used)
-                self._end(hold, "expired")
-                hold.charged_at_expiry = used
-                self._expire_lots(user_id)
-
-    def top_up(self, user_id: str, amount: int, priority: int, expires_at: int | None) -> int:
+    def top_up(self, user_id: str, amount: int, priority: int, expires_at: int | None) -> Answer:
+        self.settle_due(user_id)
         if expires_at is not None and expires_at <= self.now:
-            return 422
+            return 422, {"code": "invalid_value"}
         account = self.accounts.setdefault(user_id, ModelAccount())
+        if account.terms["status"] == "closed":
+            return 409, {"code": "account_closed"}
         account.lots.append(ModelLot(priority, expires_at, len(account.lots), amount))
-        return 201
+        account.seq += 1
+        self.note(user_id)
+        return 201, {"amount": usd(amount), **self.figures(user_id)}
 
-    def bill(self, user_id: str, amount: int) -> int:
-        if amount > self.available(user_id):
-            return 402
-        self._take(user_id, amount)
-        self.accounts[user_id].charged += amount
-        return 200
+    def bill(self, user_id: str, amount: int) -> tuple[Answer, ModelCharge | None]:
+        self.settle_due(user_id)
+        refusal = self._refusal(user_id, amount)
+        if refusal:
+            return refusal, None
+        account = self.accounts[user_id]
+        charge = ModelCharge(user_id, self.take(user_id, amount))
+        account.spendings.append((self.now, amount))
+        account.seq += 1
+        self.note(user_id)
+        return (200, {"amount": usd(amount), **self.figures(user_id)}), charge
 
-    def place(self, user_id: str, amount: int, minimum: int | None) -> tuple[int, int]:
-        """Return the status and how much is held."""
-        reserved = min(amount, self.available(user_id))
-        if reserved < (minimum or amount):
-            return 402, 0
-        return 201, reserved
+    def place(
+        self, user_id: str, amount: int, minimum: int | None, ttl: int
+    ) -> tuple[Answer, ModelHold | None]:
+        self.settle_due(user_id)
+        reserved = min(amount, self.spendable(user_id)[0])
+        refusal = self._refusal(user_id, minimum or amount)
+        if refusal:
+            return refusal, None
+        carried = self.take(user_id, reserved)
+        hold = ModelHold(user_id, len(self.holds), reserved, self.now + ttl, carried)
+        self.holds.append(hold)
+        return (201, hold.fields() | self.figures(user_id)), hold
 
-    def add_hold(self, hold_id: str, user_id: str, amount: int, ttl: int) -> None:
-        carried = self._take(user_id, amount)
-        self.holds[hold_id] = ModelHold(user_id, len(self.holds), amount, self.now + ttl, carried)
+    def _refusal(self, user_id: str, required: int, own: int = 0) -> Answer | None:
+        status = self.accounts[user_id].terms["status"] if user_id in self.accounts else "open"
+        if status != "open":
+            return 403 if status == "frozen" else 409, {"code": f"account_{status}"}
+        spendable, limit = self.spendable(user_id)
+        if required <= spendable:
+            return None
+        lacks_credit = required > self.available(user_id)
+        could = min([self.balance(user_id), *self.left(user_id).values()])
+        return 402, {
+            "code": "insufficient_credit" if lacks_credit else "spend_limit_reached",
+            "available": usd(spendable),
+            "required": usd(required),
+            "retryable": required + own <= could,
+            **({} if lacks_credit else {"limit": limit}),
+        }
 
-    def amend(self, hold: ModelHold, amount: int | None, ttl: int | None, progress: int) -> int:
+    def amend(self, hold: ModelHold, amount: int | None, ttl: int | None, progress: int) -> Answer:
+        self.settle_due(hold.user_id)
         if hold.status != "active":
-            return 409
+            return 409, {"code": "hold_ended"}
         extra = max(0, (amount or 0) - hold.amount)
-        if extra > self.available(hold.user_id):
-            return 402
-        hold.carried += self._take(hold.user_id, extra)
+        refusal = self._refusal(hold.user_id, extra, hold.rest()) if extra else None
+        if refusal:
+            return refusal
+        hold.carried += self.take(hold.user_id, extra)
         hold.amount += extra
         hold.expires_at = max(hold.expires_at, self.now + (ttl or 0))
         hold.progress = max(hold.progress, progress)
-        return 200
+        return 200, hold.fields() | self.figures(hold.user_id)
 
-    def capture(self, hold: ModelHold, amount: int, *, final: bool) -> int:
+    def capture(
+        self, hold: ModelHold, amount: int, *, final: bool
+    ) -> tuple[Answer, ModelCharge | None]:
+        self.settle_due(hold.user_id)
         late = hold.status == "expired" and not hold.late_captured
         if hold.status != "active" and not late:
-            return 409
-        hold.used += amount
+            return (409, {"code": "hold_ended"}), None
         counted = min(amount, hold.charged_at_expiry)
         hold.charged_at_expiry -= counted
-        self._use(hold, amount - counted)
+        charge, missing = self.use(hold, amount - counted)
+        hold.used += amount
+        charged = charge.rest()
         if late:
             hold.late_captured = final
         elif final:
-            self._end(hold, "captured")
-        self._expire_lots(hold.user_id)
-        return 200
+            self.end(hold, "captured")
+        self.note(hold.user_id)
+        self.expire_lots(hold.user_id)
+        self.note(hold.user_id)
+        told = {"requested": usd(amount), "settled_before": usd(counted)}
+        told |= {"amount": usd(charged), "shortfall": usd(missing)}
+        # The number in the answer is that of the charge, not of what expired after it.
+        return (200, told | self.figures(hold.user_id) | {"seq": charge.seq}), charge
 
-    def release(self, hold: ModelHold) -> int:
+    def release(self, hold: ModelHold) -> Answer:
+        self.settle_due(hold.user_id)
         if hold.status == "active":
-            self._end(hold, "released")
-            self._expire_lots(hold.user_id)
-        return 200
+            self.end(hold, "released")
+            self.expire_lots(hold.user_id)
+            self.note(hold.user_id)
+        return 200, hold.fields() | self.figures(hold.user_id)
 
-    def _use(self, hold: ModelHold, amount: int) -> None:
-        """Spend what the hold carries, then free credit, then write down what is missing."""
-        account = self.accounts[hold.user_id]
-        account.charged += amount
-        carried: Lots = []
-        for lot, nanos in hold.carried:
-            used = min(nanos, amount)
-            amount -= used
-            hold.captured += used
-            if nanos > used:
-                carried.append((lot, nanos - used))
-        hold.carried = carried
-        free = min(amount, self.available(hold.user_id))
-        self._take(hold.user_id, free)
-        account.shortfall += amount - free
-        account.charged -= amount - free
+    def refund(self, charge: ModelCharge, amount: int | None) -> Answer:
+        user_id = charge.user_id
+        self.settle_due(user_id)
+        account, rest = self.accounts[user_id], charge.rest()
+        if account.terms["status"] == "closed":
+            return 409, {"code": "account_closed"}
+        if not rest:
+            return 409, {"code": "already_refunded"}
+        wanted = rest if amount is None else amount
+        if wanted > rest:
+            return 422, {"code": "invalid_value"}
+        charge.given_back += wanted
+        missing = wanted
+        while missing:
+            lot, nanos = charge.left.pop()
+            back = min(nanos, missing)
+            lot.left += back
+            missing -= back
+            if nanos > back:
+                charge.left.append((lot, nanos - back))
+        account.seq += 1
+        self.note(user_id)
+        self.expire_lots(user_id)
+        self.note(user_id)
+        told = {"amount": usd(wanted), "refunded": usd(charge.given_back)}
+        return 201, told | {"refundable": usd(charge.rest())} | self.figures(user_id)
 
-    def _end(self, hold: ModelHold, status: str) -> None:
-        for lot, nanos in hold.carried:
-            lot.left += nanos
-        hold.carried = []
-        hold.status = status
-
-    def _take(self, user_id: str, amount: int) -> Lots:
-        taken: Lots = []
-        lots = self.accounts[user_id].lots if amount else []
-        far = max((lot.expires_at or 0 for lot in lots), default=0) + 1
-        for lot in sorted(lots, key=lambda x: (x.priority, x.expires_at or far, x.number)):
-            part = min(lot.left, amount)
-            lot.left -= part
-            amount -= part
-            if part:
-                taken.append((lot, part))
-        return taken
-
-    def _expire_lots(self, user_id: str) -> None:
+    def change(self, user_id: str, asked: dict[str, Any], *, forfeit: bool = False) -> Answer:
         account = self.accounts.get(user_id)
-        for lot in account.lots if account else ():
-            if lot.expires_at is not None and lot.expires_at <= self.now:
-                lot.left = 0
+        if account is None:
+            return 404, {"code": "account_not_found"}
+        self.settle_due(user_id)
+        # A limit that was never set is one that is taken away.
+        new = dict.fromkeys(LIMITS) | account.terms | asked
+        if new != dict.fromkeys(LIMITS) | account.terms:
+            if account.terms["status"] == "closed":
+                return 409, {"code": "account_closed"}
+            if new["status"] == "closed":
+                if self.held(user_id):
+                    return 409, {"code": "account_has_holds"}
+                if self.balance(user_id):
+                    if not forfeit:
+                        return 409, {"code": "account_not_empty"}
+                    for lot in account.lots:
+                        lot.left = 0
+                    account.seq += 1
+                    self.note(user_id)
+            account.terms = new
+            account.seq += 1
+        return 200, self.account_fields(user_id)

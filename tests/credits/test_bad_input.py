@@ -191,7 +191,7 @@ def test_unknown_paths_and_methods(funded: CreditsClient) -> None:
 
 
 def test_a_body_over_the_limit_is_413(funded: CreditsClient) -> None:
-    response = _raw(funded, "/bill", " " * 300_000)
+    response = _raw(funded, "/bill", " " * 1_100_000)
     assert_problem(response, 413, "request_too_large")
     _assert_untouched(funded)
 

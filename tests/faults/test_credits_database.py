@@ -9,6 +9,7 @@ import pytest
 from credits.client import CreditsClient, credits_process
 from credits.load import Request, send_at_once
 from support.databases import postgres_database, postgres_problem
+from support.postgres_cluster import skip_or_fail
 
 REQUESTS = 150
 CUTS = 5
@@ -18,7 +19,7 @@ CUTS = 5
 def ledger() -> str:
     problem = postgres_problem()
     if problem is not None:
-        pytest.skip(f"PostgreSQL could not be reached: {problem}")
+        skip_or_fail(f"PostgreSQL could not be reached: {problem}")
     return ""
 
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from ai_proxy_service.core.errors import MediaFetchError
 from ai_proxy_service.core.interfaces import Media
 from ai_proxy_service.services import media_fetcher
-from ai_proxy_service.services.media_addresses import AddressRules, SystemLookUp
 from ai_proxy_service.services.media_fetcher import HttpMediaFetcher
 from ai_proxy_service.services.media_types import sniff_mime_type
+from service_kit.checked_connector import SystemLookUp
+from service_kit.public_addresses import AddressRules
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 HOME = ("127.0.0.1/32",)
@@ -414,7 +415,7 @@ async def test_the_system_is_asked_for_names() -> None:
 async def test_names_that_take_forever_leave_the_others_their_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ai_proxy_service.services.media_addresses.LOOK_UP_THREADS", 0)
+    monkeypatch.setattr("service_kit.checked_connector.LOOK_UP_THREADS", 0)
 
     assert await SystemLookUp()("name.example") == ()
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic_settings import SettingsConfigDict
 
-from service_kit.body import read_json
+from service_kit.body import decode_body
 from service_kit.errors import ServiceError, install_error_handlers
 from service_kit.keys import KeyRing, Principal
 from service_kit.logging import configure_logging, get_logger
@@ -87,7 +87,7 @@ async def item(item_id: str) -> dict[str, str]:
 
 @router.post("/echo")
 async def echo(request: Request) -> dict[str, Any]:
-    return await read_json(request, _ECHO)
+    return decode_body(await request.body(), _ECHO)
 
 
 @router.post("/framework-echo")

@@ -70,3 +70,28 @@ def test_without_postgresql_the_rest_is_measured(
     written = json.loads(output.read_bytes())
     assert any("PostgreSQL" in reason for reason in written["left_out"])
     assert {figure["of"].partition(",")[0] for figure in written["figures"]} == {"SQLite"}
+
+
+def test_ledgers_of_different_sizes_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One engine is enough for a test: port 9 is nobody's.
+    monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://root@127.0.0.1:9/none")
+    output = tmp_path / "figures.json"
+    parts = ["--only", "batch", "--only", "growth", "--sizes", "6000", "3000"]
+
+    ended = subprocess.run(
+        [sys.executable, str(RUN), "--quick", *parts, "--output", str(output)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads(output.read_bytes())["figures"]
+    grown = {figure["figure"] for figure in figures if figure["table"] == "Growth, SQLite"}
+    assert {"charge, hot account", "balance at a moment", "statement, a page of 50"} <= grown
+    columns = {figure["of"] for figure in figures if figure["table"] == "Growth, SQLite"}
+    assert "p50, 6 thousand ÷ 3 thousand" in columns
+    assert all(figure["min"] > 0 for figure in figures)
+    assert {"operations/s", "request p99 (ms)"} <= {figure["figure"] for figure in figures}

@@ -407,6 +407,11 @@ def test_the_service_accepts_the_guide_s_example(row: Row, monkeypatch: pytest.M
                 "CREDITS_SERVICE_URL": "http://127.0.0.1:8001",
                 "CREDITS_SERVICE_API_KEY": "any",
             }
+        else:
+            needed |= {
+                "WEBHOOK_URL": "https://hooks.example/",
+                "WEBHOOK_SECRET": f"whsec_{secrets.token_hex(24)}",
+            }
 
         settings = settings_from(service, {**needed, row.name: example}, monkeypatch)
 

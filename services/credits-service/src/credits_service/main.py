@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
+from credits_service.api.hot_routes import HotRoutes
 from credits_service.api.openapi import install_openapi
 from credits_service.api.operations import SERVICE, add_operational_routes
 from credits_service.api.problems import ProblemForm
@@ -17,15 +19,20 @@ from credits_service.api.services import HoldLimits, Services
 from credits_service.core.errors import ConfigurationError
 from credits_service.core.metrics import LedgerMetrics
 from credits_service.db.engine import open_database
+from credits_service.db.exclusive import exclusive
 from credits_service.db.load import Clock
 from credits_service.db.migrate import migrate
 from credits_service.db.prepare import prepare
 from credits_service.db.queries import LedgerQueries
+from credits_service.db.retention import KeyRetention
 from credits_service.db.store import LedgerStore
+from credits_service.db.webhook_outbox import WebhookOutbox
 from credits_service.ledger.sweeper import Sweeper
 from credits_service.ledger.writer import Writer
 from credits_service.middleware.auth import authenticate_with
 from credits_service.settings import CreditsSettings
+from credits_service.webhooks.delivery import Deliverer
+from credits_service.webhooks.sender import Sender
 from service_kit.errors import install_error_handlers
 from service_kit.logging import configure_logging
 from service_kit.metrics import HttpMetrics, MetricsRegistry
@@ -59,18 +66,36 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
         database = open_database(settings.ledger_url(), settings.database_limits())
         ticking = _system_clock if clock is None and database.is_sqlite else clock
         queries = LedgerQueries(database, ticking)
-        writer = Writer(LedgerStore(database, render=render, clock=ticking), metrics)
-        sweeper = Sweeper(queries, writer, interval_seconds=settings.sweep_interval_seconds)
+        target = settings.webhook_target()
+        deliverer = target and Deliverer(WebhookOutbox(database, ticking), Sender(target), metrics)
+        store = LedgerStore(
+            database,
+            render=render,
+            clock=ticking,
+            events=settings.event_rules(),
+            on_events=deliverer.wake if deliverer else None,
+        )
+        writer = Writer(store, metrics)
+        sweeper = Sweeper(
+            queries,
+            KeyRetention(database, ticking, days=settings.idempotency_retention_days),
+            writer,
+            interval_seconds=settings.sweep_interval_seconds,
+        )
         limits = HoldLimits(settings.hold_ttl_default_seconds, settings.hold_ttl_max_seconds)
         app.state.services = Services(writer, queries, metrics, limits)
         try:
             await migrate(database.writer)
             writer.start()
             sweeper.start()
+            if deliverer:
+                deliverer.start()
             yield
         finally:
             await sweeper.close()
             await writer.close()
+            if deliverer:
+                await deliverer.close()
             await database.close()
 
     app = FastAPI(
@@ -79,18 +104,21 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
         version="1",
         lifespan=lifespan,
         redoc_url=None,
-        middleware=middleware_stack(
-            settings,
-            form=form,
-            http_metrics=HttpMetrics(registry.registry),
-            authenticate=(
-                authenticate_with(service_keys, admin_keys) if settings.auth_enabled else None
+        middleware=[
+            *middleware_stack(
+                settings,
+                form=form,
+                http_metrics=HttpMetrics(registry.registry),
+                authenticate=(
+                    authenticate_with(service_keys, admin_keys) if settings.auth_enabled else None
+                ),
+                rate_rules=(RateRule("requests", settings.rate_limit_per_minute),),
+                # Its callers are the operator's own services, all behind few addresses: the
+                # limit is for those who guess keys.
+                limit_known_callers=False,
             ),
-            rate_rules=(RateRule("requests", settings.rate_limit_per_minute),),
-            # Its callers are the operator's own services, all behind few addresses: the limit
-            # is for those who guess keys.
-            limit_known_callers=False,
-        ),
+            Middleware(HotRoutes, form=form),
+        ],
     )
     install_error_handlers(app, form)
     add_operational_routes(app, registry)
@@ -114,21 +142,23 @@ def main() -> None:
     """Run the service: prepare the ledger, then serve until a signal ends it."""
     settings = load_settings(CreditsSettings)
     _configure(settings)
+    url = settings.ledger_url()
     try:
-        asyncio.run(
-            prepare(
-                settings.ledger_url(),
-                settings.database_limits(),
-                wait_seconds=settings.database_start_timeout_seconds,
+        with exclusive(url):
+            asyncio.run(
+                prepare(
+                    url,
+                    settings.database_limits(),
+                    wait_seconds=settings.database_start_timeout_seconds,
+                )
             )
-        )
+            serve(
+                "credits_service.main:build_app",
+                host=settings.host,
+                port=settings.port,
+                workers=settings.workers,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
+                graceful_shutdown_seconds=settings.graceful_shutdown_seconds,
+            )
     except ConfigurationError as error:
         sys.exit(str(error))
-    serve(
-        "credits_service.main:build_app",
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        forwarded_allow_ips=settings.forwarded_allow_ips,
-        graceful_shutdown_seconds=settings.graceful_shutdown_seconds,
-    )

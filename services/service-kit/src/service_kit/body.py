@@ -4,7 +4,6 @@ import re
 from typing import TypeVar
 
 import msgspec
-from starlette.requests import Request
 
 from service_kit.errors import ServiceError
 
@@ -63,12 +62,3 @@ def invalid_field(message: str) -> InvalidBodyError:
     code = "invalid_type" if ", got `" in what else "invalid_value"
     shown = f"Invalid value for '{field}': {what}." if field else f"Invalid request: {what}."
     return InvalidBodyError(shown, code=code, field=field or None)
-
-
-async def read_json(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
-    """Read a request's whole body and decode it.
-
-    Raises:
-        InvalidBodyError: as `decode_body`.
-    """
-    return decode_body(await request.body(), decoder)

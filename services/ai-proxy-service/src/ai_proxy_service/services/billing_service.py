@@ -171,7 +171,8 @@ def _hold(answer: Mapping[str, Any]) -> Hold:
     return Hold(
         hold_id=answer["hold_id"],
         amount_nanos=nanos_of_usd(answer["amount"]),
-        available_nanos=nanos_of_usd(answer["available"]),
+        # A credits service of an older version knows no spend limits.
+        available_nanos=nanos_of_usd(answer.get("spendable", answer["available"])),
     )
 
 

@@ -117,7 +117,7 @@ class CreditsApi:
     def _raise_refusal(status: int, problem: Mapping[str, Any]) -> None:
         """Raise what a problem means; return if only asking again can tell."""
         code = str(problem.get("code"))
-        if code == "insufficient_credit":
+        if code in {"insufficient_credit", "spend_limit_reached"}:
             raise _insufficient(problem)
         if code in {"account_frozen", "account_closed"}:
             raise AccountClosedError(code)
@@ -155,9 +155,13 @@ def _insufficient(problem: Mapping[str, Any]) -> InsufficientCreditError:
         if retryable
         else "Please top up your account."
     )
+    reason = "Your credit is not sufficient for this request"
+    if problem.get("code") == "spend_limit_reached":
+        reason = f"Your account's spend limit ({problem.get('limit')}) does not allow this request"
+        if not retryable:
+            advice = "Wait until it begins anew, or ask for a higher one."
     return InsufficientCreditError(
-        f"Your credit is not sufficient for this request: {required} USD needed, {available} USD "
-        f"available. {advice}",
+        f"{reason}: {required} USD needed, {available} USD available. {advice}",
         available_nanos=nanos_of_usd(available),
         retryable=retryable,
     )

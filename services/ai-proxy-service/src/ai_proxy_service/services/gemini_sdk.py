@@ -25,7 +25,6 @@ from ai_proxy_service.core.gemini import (
     GenerateContentResponse,
 )
 from ai_proxy_service.core.interfaces import Embeddings, EmbedOptions
-from ai_proxy_service.services.daemon_threads import DaemonThreadExecutor, NoThreadFreeError
 from ai_proxy_service.services.gemini_sdk_answer import ArrayReader
 from ai_proxy_service.services.gemini_sdk_request import (
     LEFT_OUT,
@@ -33,6 +32,7 @@ from ai_proxy_service.services.gemini_sdk_request import (
     to_sdk_request,
 )
 from ai_proxy_service.services.gemini_wire import decode_answer, decode_count, decode_error
+from service_kit.daemon_threads import DaemonThreadExecutor, NoThreadFreeError
 from service_kit.errors import ServiceError
 from service_kit.logging import get_logger
 

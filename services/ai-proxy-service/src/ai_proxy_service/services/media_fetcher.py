@@ -16,15 +16,10 @@ from yarl import URL
 
 from ai_proxy_service.core.errors import MediaFetchError
 from ai_proxy_service.core.interfaces import Media
-from ai_proxy_service.services.media_addresses import (
-    AddressRefusedError,
-    AddressRules,
-    LookUp,
-    SystemLookUp,
-    checked_connector,
-)
 from ai_proxy_service.services.media_types import sniff_mime_type
+from service_kit.checked_connector import LookUp, SystemLookUp, checked_connector
 from service_kit.logging import get_logger
+from service_kit.public_addresses import AddressRefusedError, AddressRules
 from service_kit.request_id import current_request_id
 
 _log = get_logger(__name__)

@@ -17,7 +17,7 @@ from service_kit.errors import ServiceError
 
 router = APIRouter(tags=["billing"])
 
-_decoder = msgspec.json.Decoder(BillRequest)
+decoder = msgspec.json.Decoder(BillRequest)
 _EXACT_COST = "exact_cost_pico"
 _MAX_EXACT_DIGITS = 24
 
@@ -35,10 +35,16 @@ _MAX_EXACT_DIGITS = 24
 async def bill(request: Request) -> Response:
     """Charge an account."""
     principal = authorized(request, BILL)
-    return await submit(request, principal, _charge(await read(request, _decoder)))
+    body = await read(request, decoder)
+    return await submit(request, principal, operation_from(body))
 
 
-def _charge(body: BillRequest) -> Charge:
+def operation_from(body: BillRequest) -> Charge:
+    """Return what a body asks for.
+
+    Raises:
+        ServiceError: 422, a field is wrong.
+    """
     nanos = amount_nanos("amount", body.amount)
     return Charge(
         user_id=body.user_id,

@@ -25,8 +25,8 @@ from credits_service.middleware.auth import BILL, READ, authorized
 
 router = APIRouter(prefix="/holds", tags=["holds"])
 
-_request_decoder = msgspec.json.Decoder(HoldRequest)
-_patch_decoder = msgspec.json.Decoder(HoldPatch)
+request_decoder = msgspec.json.Decoder(HoldRequest)
+patch_decoder = msgspec.json.Decoder(HoldPatch)
 
 
 def _ttl_micros(ttl_seconds: int, limits: HoldLimits) -> int:
@@ -40,6 +40,50 @@ def _existing(hold_id: str) -> str:
     if not hold_id.isascii() or not hold_id.isprintable():
         raise hold_unknown(hold_id)
     return hold_id
+
+
+def placing(body: HoldRequest, limits: HoldLimits) -> PlaceHold:
+    """Return what a body asks for.
+
+    Raises:
+        ServiceError: 422, a field is wrong.
+    """
+    amount = amount_nanos("amount", body.amount)
+    minimum = optional_nanos("min_amount", body.min_amount)
+    if minimum is not None and minimum > amount:
+        raise invalid("min_amount", "must not be larger than amount")
+    ttl_seconds = limits.default_seconds if body.ttl_s is None else body.ttl_s
+    return PlaceHold(
+        user_id=body.user_id,
+        amount_nanos=amount,
+        ttl_micros=_ttl_micros(ttl_seconds, limits),
+        min_amount_nanos=minimum,
+        request_ref=body.request_ref,
+        key_id=body.key_id,
+    )
+
+
+def amending(hold_id: str, body: HoldPatch, limits: HoldLimits) -> AmendHold:
+    """Return what a body asks for.
+
+    Raises:
+        ServiceError: 404, no hold can have this id; 422, a field is wrong.
+    """
+    return AmendHold(
+        hold_id=_existing(hold_id),
+        amount_nanos=optional_nanos("amount", body.amount),
+        ttl_micros=None if body.ttl_s is None else _ttl_micros(body.ttl_s, limits),
+        progress_nanos=optional_progress_nanos("progress", body.progress),
+    )
+
+
+def releasing(hold_id: str) -> ReleaseHold:
+    """Return the release of a hold.
+
+    Raises:
+        ServiceError: 404, no hold can have this id.
+    """
+    return ReleaseHold(_existing(hold_id))
 
 
 @router.post(
@@ -56,21 +100,8 @@ def _existing(hold_id: str) -> str:
 async def place(request: Request) -> Response:
     """Place a hold."""
     principal = authorized(request, BILL)
-    body = await read(request, _request_decoder)
-    limits = services_of(request).hold_limits
-    amount = amount_nanos("amount", body.amount)
-    minimum = optional_nanos("min_amount", body.min_amount)
-    if minimum is not None and minimum > amount:
-        raise invalid("min_amount", "must not be larger than amount")
-    ttl_seconds = limits.default_seconds if body.ttl_s is None else body.ttl_s
-    operation = PlaceHold(
-        user_id=body.user_id,
-        amount_nanos=amount,
-        ttl_micros=_ttl_micros(ttl_seconds, limits),
-        min_amount_nanos=minimum,
-        request_ref=body.request_ref,
-        key_id=body.key_id,
-    )
+    body = await read(request, request_decoder)
+    operation = placing(body, services_of(request).hold_limits)
     return await submit(request, principal, operation, key_required=True)
 
 
@@ -86,14 +117,8 @@ async def place(request: Request) -> Response:
 async def amend(request: Request, hold_id: str) -> Response:
     """Amend a hold; each value is a floor, so that repeating a call changes nothing."""
     principal = authorized(request, BILL)
-    body = await read(request, _patch_decoder)
-    limits = services_of(request).hold_limits
-    operation = AmendHold(
-        hold_id=_existing(hold_id),
-        amount_nanos=optional_nanos("amount", body.amount),
-        ttl_micros=None if body.ttl_s is None else _ttl_micros(body.ttl_s, limits),
-        progress_nanos=optional_progress_nanos("progress", body.progress),
-    )
+    body = await read(request, patch_decoder)
+    operation = amending(hold_id, body, services_of(request).hold_limits)
     return await submit(request, principal, operation)
 
 
@@ -105,7 +130,7 @@ async def amend(request: Request, hold_id: str) -> Response:
 async def release(request: Request, hold_id: str) -> Response:
     """Release a hold; one that has ended stays as it is."""
     principal = authorized(request, BILL)
-    return await submit(request, principal, ReleaseHold(_existing(hold_id)))
+    return await submit(request, principal, releasing(hold_id))
 
 
 @router.get(
@@ -121,4 +146,6 @@ async def read_hold(request: Request, hold_id: str) -> Response:
         raise hold_unknown(hold_id)
     hold, snapshot = found
     state = as_of(snapshot.state, snapshot.now_micros)
-    return json_response(hold_body(state.holds.get(hold.id, hold), standing(state)))
+    return json_response(
+        hold_body(state.holds.get(hold.id, hold), standing(state, snapshot.now_micros))
+    )

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from credits_service.api import wire
+from credits_service.api import wire, wire_reads
 from credits_service.api.problems import PROBLEM_JSON
 
 _REF = "#/components/schemas/{name}"
@@ -19,10 +19,20 @@ _TYPES: tuple[type[msgspec.Struct], ...] = (
     wire.HoldResponse,
     wire.TopUpRequest,
     wire.TopUpResponse,
+    wire.RefundRequest,
+    wire.RefundResponse,
+    wire.AccountPatch,
     wire.AccountResponse,
     wire.AccountPage,
     wire.TransactionPage,
     wire.IntegrityResponse,
+    wire_reads.BalanceAt,
+    wire_reads.TransactionResponse,
+    wire_reads.HoldPage,
+    wire_reads.StatementResponse,
+    wire_reads.BatchRequest,
+    wire_reads.BatchItem,
+    wire_reads.BatchResponse,
     wire.Problem,
 )
 _PROBLEMS: Mapping[int, str] = {
@@ -30,8 +40,8 @@ _PROBLEMS: Mapping[int, str] = {
     401: "No key, or one that is not accepted.",
     402: "The account can't pay: proven while it was locked.",
     403: "The key is not for this, or the account is frozen.",
-    404: "No such account or hold.",
-    409: "In conflict with the state: hold ended, account closed, reference used.",
+    404: "No such account, hold or transaction.",
+    409: "In conflict with the state: hold ended, account closed, reference used, and the like.",
     413: "The body is too large.",
     422: "A field is wrong.",
     503: "The ledger can't be reached: nothing is known. Retry, with the same key.",
@@ -107,9 +117,18 @@ def install_openapi(app: FastAPI) -> None:
             _refs, components = msgspec.json.schema_components(_TYPES, ref_template=_REF)
             parts = document.setdefault("components", {})
             parts["schemas"] = components
+            _forget_validation_errors(document)
             parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
             document["security"] = [{"bearer": []}]
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
+
+
+def _forget_validation_errors(document: dict[str, Any]) -> None:
+    """Take out the 422 that FastAPI adds to each path with an id: ours are problems."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]

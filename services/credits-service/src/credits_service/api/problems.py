@@ -8,12 +8,16 @@ import msgspec
 from credits_service.core.money import usd_from_nanos
 from credits_service.ledger.answers import (
     AccountRefused,
+    AccountUnknown,
     HoldEnded,
     HoldUnknown,
     Insufficient,
     KeyReused,
+    NotClosable,
+    NotRefundable,
     ReferenceUsed,
     Refused,
+    TransactionUnknown,
     Unacceptable,
 )
 from service_kit.errors import ServiceError
@@ -66,27 +70,62 @@ def hold_unknown(hold_id: str) -> ServiceError:
     )
 
 
+def transaction_unknown(transaction_id: str) -> ServiceError:
+    """Return the problem of a transaction that is not there."""
+    return ServiceError(
+        "There is no transaction with this id.",
+        status=404,
+        code="transaction_not_found",
+        extra={"transaction_id": transaction_id},
+    )
+
+
 def problem_of(refusal: Refused) -> ServiceError:
     """Return the problem that a refusal of the rules is."""
     match refusal:
         case Insufficient():
             return _insufficient(refusal)
-        case AccountRefused():
+        case AccountRefused() | AccountUnknown() | NotClosable():
             return _account_refused(refusal)
         case HoldUnknown() | HoldEnded():
             return _hold_refused(refusal)
+        case TransactionUnknown() | NotRefundable():
+            return _refund_refused(refusal)
         case KeyReused() | ReferenceUsed() | Unacceptable():
             return _request_refused(refusal)
         case _:
             assert_never(refusal)
 
 
-def _account_refused(refusal: AccountRefused) -> ServiceError:
+def _account_refused(refusal: AccountRefused | AccountUnknown | NotClosable) -> ServiceError:
+    if isinstance(refusal, AccountUnknown):
+        return account_unknown(refusal.user_id)
+    if isinstance(refusal, NotClosable):
+        return _not_closable(refusal)
     return ServiceError(
         f"The account is {refusal.status}.",
         status=409 if refusal.status == "closed" else 403,
         code=f"account_{refusal.status}",
         extra={"user_id": refusal.user_id},
+    )
+
+
+def _not_closable(refusal: NotClosable) -> ServiceError:
+    held, balance = usd_from_nanos(refusal.held_nanos), usd_from_nanos(refusal.balance_nanos)
+    if refusal.held_nanos:
+        code = "account_has_holds"
+        message = f"Running requests hold {held} USD of the account. Close it when they have ended."
+    else:
+        code = "account_not_empty"
+        message = (
+            f"The account has {balance} USD left. Spend them, or close it with "
+            '"forfeit": true, which books them as lost.'
+        )
+    return ServiceError(
+        message,
+        status=409,
+        code=code,
+        extra={"user_id": refusal.user_id, "balance": balance, "held": held},
     )
 
 
@@ -98,6 +137,19 @@ def _hold_refused(refusal: HoldUnknown | HoldEnded) -> ServiceError:
         status=409,
         code="hold_ended",
         extra={"hold_id": refusal.hold_id, "hold_status": refusal.status},
+    )
+
+
+def _refund_refused(refusal: TransactionUnknown | NotRefundable) -> ServiceError:
+    if isinstance(refusal, TransactionUnknown):
+        return transaction_unknown(refusal.transaction_id)
+    return ServiceError(
+        "Nothing of this charge is left to refund."
+        if refusal.is_charge
+        else "Only a charge can be refunded.",
+        status=409,
+        code="already_refunded" if refusal.is_charge else "not_refundable",
+        extra={"transaction_id": refusal.transaction_id},
     )
 
 
@@ -119,19 +171,27 @@ def _request_refused(refusal: KeyReused | ReferenceUsed | Unacceptable) -> Servi
 def _insufficient(refusal: Insufficient) -> ServiceError:
     available = usd_from_nanos(refusal.available_nanos)
     required = usd_from_nanos(refusal.required_nanos)
-    way_out = (
-        "Credit that running requests hold may become available."
-        if refusal.retryable
-        else "Only a top-up helps."
-    )
+    extra: dict[str, Any] = {
+        "user_id": refusal.user_id,
+        "available": available,
+        "required": required,
+        "retryable": refusal.retryable,
+    }
+    if refusal.limit is None:
+        code, what = "insufficient_credit", f"has {available} USD available"
+        way_out = "Only a top-up helps."
+    else:
+        code, what = (
+            "spend_limit_reached",
+            f"may spend {available} USD more ({refusal.limit} limit)",
+        )
+        way_out = "Only time or a higher limit helps."
+        extra["limit"] = refusal.limit
+    if refusal.retryable:
+        way_out = "Credit that running requests hold may become available."
     return ServiceError(
-        f"The account has {available} USD available and {required} USD are required. {way_out}",
+        f"The account {what} and {required} USD are required. {way_out}",
         status=402,
-        code="insufficient_credit",
-        extra={
-            "user_id": refusal.user_id,
-            "available": available,
-            "required": required,
-            "retryable": refusal.retryable,
-        },
+        code=code,
+        extra=extra,
     )

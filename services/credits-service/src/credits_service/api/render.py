@@ -4,15 +4,19 @@ from http import HTTPStatus
 
 import msgspec
 
+from credits_service.api import wire
+from credits_service.api.account_body import account_body
 from credits_service.api.problems import ProblemForm, problem_of
-from credits_service.api.wire import BillResponse, HoldResponse, TopUpResponse
-from credits_service.core.moments import rfc3339
+from credits_service.api.wire import BillResponse, HoldResponse, RefundResponse, TopUpResponse
+from credits_service.core.moments import moment_or_none, rfc3339
 from credits_service.core.money import usd_from_nanos
 from credits_service.ledger.answers import (
+    AccountChanged,
     Answer,
     Charged,
     HoldAnswer,
     HoldPlaced,
+    Refunded,
     Settled,
     Standing,
     ToppedUp,
@@ -25,25 +29,27 @@ _form = ProblemForm()
 
 def render(answer: Answer, request_id: str) -> tuple[int, bytes]:
     """Return status and body: what is sent now, and again if the key is used again."""
+    if isinstance(answer, Charged):  # the busiest first
+        return HTTPStatus.OK, _encode(_bill(answer))
+    status = HTTPStatus.OK
+    body: msgspec.Struct
     match answer:
-        case Charged():
-            return HTTPStatus.OK, _encode(_bill(answer))
         case HoldPlaced():
-            return HTTPStatus.CREATED, _encode(hold_body(answer.hold, answer.standing))
+            status, body = HTTPStatus.CREATED, hold_body(answer.hold, answer.standing)
         case HoldAnswer():
-            return HTTPStatus.OK, _encode(hold_body(answer.hold, answer.standing))
+            body = hold_body(answer.hold, answer.standing)
         case ToppedUp():
-            return HTTPStatus.CREATED, _encode(_top_up(answer))
+            status, body = HTTPStatus.CREATED, _top_up(answer)
+        case Refunded():
+            status, body = HTTPStatus.CREATED, _refund(answer)
+        case AccountChanged():
+            body = account_body(answer.state, answer.now_micros)
         case Settled():
-            return HTTPStatus.OK, b"{}"
+            body = wire.Nothing()
         case _:
             problem = problem_of(answer)
             return problem.status, _form.render(problem, request_id)
-
-
-def moment_or_none(micros: int | None) -> str | None:
-    """Write a moment that may be missing."""
-    return None if micros is None else rfc3339(micros)
+    return status, _encode(body)
 
 
 def hold_body(hold: Hold, standing: Standing) -> HoldResponse:
@@ -63,6 +69,7 @@ def hold_body(hold: Hold, standing: Standing) -> HoldResponse:
         balance=usd_from_nanos(standing.balance_nanos),
         held=usd_from_nanos(standing.held_nanos),
         available=usd_from_nanos(standing.available_nanos),
+        spendable=usd_from_nanos(standing.spendable_nanos),
         seq=standing.seq,
     )
 
@@ -99,4 +106,22 @@ def _top_up(topped_up: ToppedUp) -> TopUpResponse:
         available=usd_from_nanos(standing.available_nanos),
         seq=standing.seq,
         booked_at=rfc3339(topped_up.booked_at_micros),
+    )
+
+
+def _refund(refunded: Refunded) -> RefundResponse:
+    standing = refunded.standing
+    return RefundResponse(
+        transaction_id=refunded.transaction_id,
+        reverses_id=refunded.reverses_id,
+        user_id=standing.user_id,
+        amount=usd_from_nanos(refunded.amount_nanos),
+        refunded=usd_from_nanos(refunded.refunded_nanos),
+        refundable=usd_from_nanos(refunded.refundable_nanos),
+        reason=refunded.reason,
+        balance=usd_from_nanos(standing.balance_nanos),
+        held=usd_from_nanos(standing.held_nanos),
+        available=usd_from_nanos(standing.available_nanos),
+        seq=standing.seq,
+        booked_at=rfc3339(refunded.booked_at_micros),
     )

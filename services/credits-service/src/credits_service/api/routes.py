@@ -2,8 +2,33 @@
 
 from fastapi import APIRouter
 
-from credits_service.api import accounts, bill, holds, integrity, topup
+from credits_service.api import (
+    account_changes,
+    accounts,
+    batch,
+    bill,
+    holds,
+    integrity,
+    refunds,
+    statements,
+    topup,
+    transactions,
+)
 
-api_router = APIRouter(prefix="/api/v1")
-for _surface in (bill, holds, topup, accounts, integrity):
+PREFIX = "/api/v1"
+
+api_router = APIRouter(prefix=PREFIX)
+# What lies below an account's path comes before the account, whose id may hold slashes.
+for _surface in (
+    bill,
+    holds,
+    topup,
+    refunds,
+    batch,
+    transactions,
+    statements,
+    accounts,
+    account_changes,
+    integrity,
+):
     api_router.include_router(_surface.router)

@@ -42,6 +42,16 @@ def services_of(request: Request) -> Services:
     return services
 
 
+def in_progress() -> ServiceError:
+    """Return the problem of a request whose first try has no answer yet."""
+    return ServiceError(
+        "The first request with this Idempotency-Key is still running.",
+        status=409,
+        code="request_in_progress",
+        headers={"retry-after": "1"},
+    )
+
+
 async def submit(
     request: Request, principal: Principal, operation: Operation, *, key_required: bool = False
 ) -> Response:
@@ -62,12 +72,7 @@ async def submit(
     try:
         result = await services.writer.submit(command)
     except DuplicateInFlightError:
-        raise ServiceError(
-            "The first request with this Idempotency-Key is still running.",
-            status=409,
-            code="request_in_progress",
-            headers={"retry-after": "1"},
-        ) from None
+        raise in_progress() from None
     services.metrics.count(type(operation).__name__, result.status, replayed=result.replayed)
     is_error = result.status >= _FIRST_ERROR_STATUS
     headers = {"content-type": PROBLEM_JSON if is_error else "application/json"}

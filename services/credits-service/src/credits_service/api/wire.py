@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from credits_service.ledger.journal import TransactionKind
+from credits_service.ledger.spending import LimitName
 from credits_service.ledger.state import AccountStatus, HoldStatus, LotSource
 
 # No control characters, anywhere; `[\s\S]` because a dot stops at line ends.
@@ -34,6 +35,8 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_CONTR
 Reference = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_CONTROLS)]
 Description = Annotated[str, Meta(max_length=1000, pattern=_NO_NUL)]
 Seconds = Annotated[int, Meta(ge=1)]
+# As it was stored, byte for byte.
+Document = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
 
 
 class BillRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,6 +83,54 @@ class TopUpRequest(msgspec.Struct, forbid_unknown_fields=True):
     description: Description = ""
 
 
+class RefundRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Give back what a charge took, or a part of it; without an amount, all that is left."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000, pattern=_NO_NUL)]
+    amount: Amount | None = None
+
+
+class LimitsPatch(msgspec.Struct, forbid_unknown_fields=True):
+    """The most that charges may take in a day or a month (UTC), or ever; null: no limit."""
+
+    day: Amount | msgspec.UnsetType | None = msgspec.UNSET
+    month: Amount | msgspec.UnsetType | None = msgspec.UNSET
+    total: Amount | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class AccountPatch(msgspec.Struct, forbid_unknown_fields=True):
+    """Change an account; what is not named stays.
+
+    Closing is final. With credit left it needs `forfeit`, which books the rest as lost.
+    """
+
+    status: AccountStatus | None = None
+    forfeit: bool = False
+    limits: LimitsPatch | None = None
+    low_balance: Amount | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class RefundResponse(msgspec.Struct):
+    """A refund; `refunded` and `refundable` are the charge's sums after it."""
+
+    transaction_id: str
+    reverses_id: str
+    user_id: str
+    amount: Usd
+    refunded: Usd
+    refundable: Usd
+    reason: str
+    balance: Usd
+    held: Usd
+    available: Usd
+    seq: int
+    booked_at: Moment
+
+
+class Nothing(msgspec.Struct):
+    """There is nothing to say."""
+
+
 class BillResponse(msgspec.Struct):
     """A charge: `requested` is `amount` (taken now), `settled_before` and `shortfall`."""
 
@@ -98,7 +149,7 @@ class BillResponse(msgspec.Struct):
 
 
 class HoldResponse(msgspec.Struct):
-    """A hold, and its account's figures."""
+    """A hold, and its account's figures; `spendable` is what is available within the limits."""
 
     hold_id: str
     user_id: str
@@ -114,6 +165,7 @@ class HoldResponse(msgspec.Struct):
     balance: Usd
     held: Usd
     available: Usd
+    spendable: Usd
     seq: int
 
 
@@ -133,8 +185,24 @@ class TopUpResponse(msgspec.Struct):
     booked_at: Moment
 
 
+class SpendLimits(msgspec.Struct):
+    """The most that charges may take in a day and a month (UTC) and ever; null: no limit."""
+
+    day: Usd | None
+    month: Usd | None
+    total: Usd | None
+
+
+class SpentBody(msgspec.Struct):
+    """What charges took today and this month (UTC) and ever."""
+
+    day: Usd
+    month: Usd
+    total: Usd
+
+
 class AccountSummary(msgspec.Struct):
-    """An account's figures."""
+    """An account's figures; `spendable` is what is available within the limits."""
 
     user_id: str
     status: AccountStatus
@@ -142,7 +210,11 @@ class AccountSummary(msgspec.Struct):
     balance: Usd
     held: Usd
     available: Usd
+    spendable: Usd
     shortfall: Usd
+    low_balance: Usd | None
+    limits: SpendLimits
+    spent: SpentBody
     seq: int
     created_at: Moment
     updated_at: Moment
@@ -200,9 +272,10 @@ class TransactionBody(msgspec.Struct):
     settled_before: Usd
     shortfall: Usd
     lots: list[LotUseBody]
-    usage: dict[str, Any] | None
-    price: dict[str, Any] | None
-    metadata: dict[str, Any] | None
+    usage: Document
+    price: Document
+    metadata: Document
+    details: Document
     request_id: str
 
 
@@ -222,12 +295,16 @@ class ViolationBody(msgspec.Struct):
 
 
 class IntegrityResponse(msgspec.Struct):
-    """The result of checking every invariant over one snapshot."""
+    """The result of checking every invariant over one snapshot.
+
+    `violations` has some of each invariant, `violations_total` counts all that were found.
+    """
 
     ok: bool
     accounts: int
     transactions: int
     violations: list[ViolationBody]
+    violations_total: int
 
 
 class FieldError(msgspec.Struct):
@@ -238,7 +315,11 @@ class FieldError(msgspec.Struct):
 
 
 class Problem(msgspec.Struct):
-    """An error (RFC 9457); 402 adds `available`, `required` and `retryable`."""
+    """An error (RFC 9457).
+
+    402 adds `available` (what could be spent), `required`, `retryable` (waiting for running
+    requests may help) and, if it is a spend limit that is reached, `limit`.
+    """
 
     type: str
     title: str
@@ -251,3 +332,4 @@ class Problem(msgspec.Struct):
     available: Usd | msgspec.UnsetType = msgspec.UNSET
     required: Usd | msgspec.UnsetType = msgspec.UNSET
     retryable: bool | msgspec.UnsetType = msgspec.UNSET
+    limit: LimitName | msgspec.UnsetType = msgspec.UNSET

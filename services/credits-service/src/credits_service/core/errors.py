@@ -24,3 +24,15 @@ class LedgerUnavailableError(ServiceError):
         self, message: str = "The ledger can't be reached at the moment. Please try again."
     ) -> None:
         super().__init__(message, headers={"retry-after": str(RETRY_AFTER_SECONDS)})
+
+
+class AccountsLockedError(LedgerUnavailableError):
+    """Another session keeps accounts locked for longer than is waited for them.
+
+    Attributes:
+        positions: which of the commands are about such accounts; none of any was run.
+    """
+
+    def __init__(self, positions: frozenset[int]) -> None:
+        super().__init__()
+        self.positions = positions

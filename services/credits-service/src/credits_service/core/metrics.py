@@ -1,6 +1,6 @@
 """What is counted about the ledger."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -36,6 +36,23 @@ class LedgerMetrics:
         self.unavailable = Counter(
             "ledger_unavailable",
             "Commands that got no answer from the database.",
+            registry=registry,
+        )
+        self.webhook_attempts = Counter(
+            "ledger_webhook_attempts",
+            "Attempts to deliver an event, by what came of them.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.webhooks_failed = Counter(
+            "ledger_webhooks_failed",
+            "Events that were given up; the receiver was never told.",
+            registry=registry,
+        )
+        self.webhooks_waiting = Gauge(
+            "ledger_webhooks_waiting",
+            "Events that wait for their delivery, counted once a minute.",
+            multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self._children: dict[tuple[str, int], Counter] = {}

@@ -1,6 +1,7 @@
 """Amounts of money: integer nano-USD (1e-9) inside, exact decimal strings in USD outside."""
 
 from decimal import Decimal
+from functools import lru_cache
 
 NANOS_PER_USD = 1_000_000_000
 PICOS_PER_NANO = 1_000
@@ -51,6 +52,8 @@ def _scaled(amount: Decimal) -> int:
     return value * 10**shift if shift > 0 else value
 
 
+# An answer says the same amount several times.
+@lru_cache(maxsize=2048)
 def usd_from_nanos(nanos: int) -> str:
     """Write nano-USD as a decimal string in USD without needless zeros: ``99.999375``."""
     sign = "-" if nanos < 0 else ""
@@ -58,6 +61,11 @@ def usd_from_nanos(nanos: int) -> str:
     if not fraction:
         return f"{sign}{whole}"
     return f"{sign}{whole}.{fraction:09d}".rstrip("0")
+
+
+def optional_usd(nanos: int | None) -> str | None:
+    """Write nano-USD that may be missing."""
+    return None if nanos is None else usd_from_nanos(nanos)
 
 
 def nanos_ceil(picos: int) -> int:

@@ -1,146 +1,246 @@
-"""Checks every invariant over one snapshot of the ledger, a page of accounts at a time."""
+"""Checks every invariant over one snapshot of the ledger, a page of accounts at a time.
+
+Memory does not grow with the ledger: rows are streamed in the order in which they are folded.
+"""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Table, func, select
+import msgspec
+from sqlalchemy import ColumnElement, Select, Table, collate, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from credits_service.db import rows
+from credits_service.db.audit_keys import audit_keys
+from credits_service.db.audit_whole import audit_whole
 from credits_service.db.bulk import columns_of, member_of, members
+from credits_service.db.history import count_transactions
+from credits_service.db.progress import Report, silent
+from credits_service.db.streams import grouped, merged
 from credits_service.db.tables import accounts, entries, holds, lots, transactions
-from credits_service.ledger.invariants import AccountAudit, Violation
-from credits_service.ledger.journal import Entry
-from credits_service.ledger.state import Account, Hold, Lot
+from credits_service.ledger.invariants import AccountAudit
+from credits_service.ledger.journal import Entry, Transaction
+from credits_service.ledger.refund_audit import audit_refunds
+from credits_service.ledger.state import Account, Lot
+from credits_service.ledger.violations import Violation, Violations
 
 _ACCOUNTS_PER_PAGE = 100
-_MAX_DUPLICATES = 20
+_WIDTH = len(rows.TRANSACTION)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeError, TypeError, ValueError)
+
+Row = Sequence[Any]
+Item = TypeVar("Item")
 
 
 class Audit(NamedTuple):
-    """What was checked, and what is wrong."""
+    """What was checked, and what is wrong.
+
+    Attributes:
+        violations: some of each invariant (see `Violations`).
+        violations_total: how many were found.
+    """
 
     accounts: int
     transactions: int
     violations: list[Violation]
+    violations_total: int
 
 
-async def audit(connection: AsyncConnection) -> Audit:
-    """Check the whole ledger on a connection that has no transaction yet."""
-    if connection.dialect.name == "postgresql":
-        await connection.execution_options(isolation_level="REPEATABLE READ")
-    run = _Run(connection)
-    async with connection.begin():
-        await run.check()
-    return Audit(run.accounts, run.transactions, run.violations)
+async def audit(
+    connection: AsyncConnection,
+    user_ids: Collection[str] | None = None,
+    report: Report = silent,
+) -> Audit:
+    """Check a ledger, in the connection's transaction or, if it has none, in one of its own.
+
+    Args:
+        connection: to the ledger; a transaction that it has begun must see one snapshot.
+        user_ids: only these accounts; None: all of them, and what belongs to none.
+        report: is told how far the check has come.
+    """
+    run = _Run(connection, report)
+    if connection.in_transaction():
+        await run.check(user_ids)
+    else:
+        if connection.dialect.name == "postgresql":
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+        async with connection.begin():
+            await run.check(user_ids)
+    found = run.violations
+    return Audit(run.accounts, run.transactions, found.found, found.total)
 
 
 class _Run:
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, report: Report) -> None:
         self._connection = connection
+        self._dialect = connection.dialect.name
+        self._report_to = report
+        self._total: int | None = None
         self.accounts = 0
         self.transactions = 0
-        self._entries = 0
-        self.violations: list[Violation] = []
+        self.violations = Violations()
 
-    async def check(self) -> None:
+    async def check(self, user_ids: Collection[str] | None) -> None:
+        self._total = await count_transactions(self._connection, user_ids)
+        self._report()
+        if user_ids is None:
+            await self._check_all()
+        else:
+            await self._check_some(user_ids)
+
+    async def _check_all(self) -> None:
         after = ""
-        while page := await self._page(after):
+        while page := await self._page(_by_user().where(accounts.c.user_id > after)):
             await self._check_accounts(page)
             after = page[-1].user_id
-        await self._check_totals()
+        self.violations.extend(await audit_whole(self._connection))
+        self.violations.extend(await audit_keys(self._connection))
 
-    async def _page(self, after: str) -> list[Account]:
-        query = (
-            select(*columns_of(accounts, rows.ACCOUNT))
-            .where(accounts.c.user_id > after)
-            .order_by(accounts.c.user_id)
-            .limit(_ACCOUNTS_PER_PAGE)
-        )
-        return [rows.account_from(row) for row in await self._connection.execute(query)]
+    async def _check_some(self, user_ids: Collection[str]) -> None:
+        asked = sorted(set(user_ids))
+        for first in range(0, len(asked), _ACCOUNTS_PER_PAGE):
+            some = set(asked[first : first + _ACCOUNTS_PER_PAGE])
+            users = {"users": members(some, self._dialect)}
+            page = await self._page(_by_user().where(self._of_users(accounts)), users)
+            if page:
+                await self._check_accounts(page)
+
+    async def _page(self, query: Select[Any], users: dict[str, Any] | None = None) -> list[Account]:
+        found = await self._connection.execute(query.limit(_ACCOUNTS_PER_PAGE), users)
+        return [rows.account_from(row) for row in found]
 
     async def _check_accounts(self, page: Sequence[Account]) -> None:
         self.accounts += len(page)
-        users = {"users": members({a.user_id for a in page}, self._connection.dialect.name)}
+        users = {"users": members({a.user_id for a in page}, self._dialect)}
         lots_of: dict[str, list[Lot]] = defaultdict(list)
-        async for row in self._stream(lots, rows.LOT, users):
+        query = select(*columns_of(lots, rows.LOT)).where(self._of_users(lots))
+        async for row in self._stream(query, users):
             lot = rows.lot_from(row)
             lots_of[lot.user_id].append(lot)
         audits = {a.user_id: AccountAudit(a, lots_of[a.user_id]) for a in page}
         await self._check_transactions(audits, users)
-        async for row in self._stream(holds, rows.HOLD, users):
-            hold: Hold = rows.hold_from(row)
-            audits[hold.user_id].hold(hold)
+        await self._check_holds(audits, users)
+        await self._check_refunds(audits, users)
         for account_audit in audits.values():
-            self.violations += account_audit.finish()
+            account_audit.finish()
+            self.violations.merge(account_audit.violations)
+        self._report()
 
-    async def _stream(
-        self, table: Table, names: tuple[str, ...], users: dict[str, Any]
-    ) -> AsyncIterator[Any]:
-        query = select(*columns_of(table, names)).where(
-            member_of(table.c.user_id, "users", self._connection.dialect.name)
-        )
+    def _report(self) -> None:
+        self._report_to("transactions checked", self.transactions, self._total)
+
+    def _of_users(self, table: Table) -> ColumnElement[bool]:
+        return member_of(table.c.user_id, "users", self._dialect)
+
+    def _plain(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Order as Python orders text, whatever the database's language."""
+        return collate(column, "C") if self._dialect == "postgresql" else column
+
+    async def _stream(self, query: Select[Any], users: dict[str, Any]) -> AsyncIterator[Row]:
         async with self._connection.stream(query, users) as result:
-            async for row in result:
-                yield row
+            async for partition in result.partitions(1000):
+                for row in partition:
+                    yield row
+
+    def _read(self, read: Callable[[Any], Item], row: Row, name: str) -> Item | None:
+        """Read a row; one that can't be read is a violation."""
+        try:
+            return read(row)
+        except _UNREADABLE as error:
+            detail = f"{name} {row[0]}: {error}"
+            self.violations.add(Violation("rows can be read", row[1], detail))
+            return None
 
     async def _check_transactions(
         self, audits: dict[str, AccountAudit], users: dict[str, Any]
     ) -> None:
-        width = len(rows.TRANSACTION)
         query = (
             select(*columns_of(transactions, rows.TRANSACTION), *columns_of(entries, rows.ENTRY))
             .join_from(
                 transactions, entries, entries.c.transaction_id == transactions.c.id, isouter=True
             )
-            .where(member_of(transactions.c.user_id, "users", self._connection.dialect.name))
+            .where(self._of_users(transactions))
             # The wallet's leg first, as it was hashed.
             .order_by(transactions.c.user_id, transactions.c.seq, entries.c.leg.desc())
         )
-        async with self._connection.stream(query, users) as result:
-            async for partition in _by_transaction(result.partitions(1000)):
-                transaction = rows.transaction_from(partition[0][:width])
-                legs = [Entry(*row[width:]) for row in partition if row[width] is not None]
-                self.transactions += 1
-                self._entries += len(legs)
+        async for group in grouped(self._stream(query, users), key=lambda row: row[0]):
+            legs = [Entry(*row[_WIDTH:]) for row in group if row[_WIDTH] is not None]
+            self.transactions += 1
+            if self.transactions % 10_000 == 0:
+                self._report()
+            transaction = self._read(rows.transaction_from, group[0][:_WIDTH], "transaction")
+            if transaction is not None:
                 audits[transaction.user_id].transaction(transaction, legs)
 
-    async def _check_totals(self) -> None:
-        """Check what belongs to no account, and what one key must not do twice."""
-        stored = await self._connection.scalar(select(func.count()).select_from(entries))
-        if stored != self._entries:
-            detail = f"{stored} entries, {self._entries} belong to transactions"
-            self.violations.append(Violation("1 entries belong to transactions", None, detail))
-        booked = await self._connection.scalar(select(func.count()).select_from(transactions))
-        if booked != self.transactions:
-            detail = f"{booked} transactions, {self.transactions} belong to accounts"
-            self.violations.append(Violation("3 transactions belong to accounts", None, detail))
-        key = (transactions.c.principal, transactions.c.idempotency_key)
-        doubled = (
-            select(*key)
-            .where(transactions.c.idempotency_key.is_not(None))
-            .group_by(*key)
-            .having(func.count() > 1)
-            .limit(_MAX_DUPLICATES)
+    async def _check_holds(self, audits: dict[str, AccountAudit], users: dict[str, Any]) -> None:
+        """Bring holds together with the charges on them; both come in the order of the holds."""
+        holds_query = (
+            select(*columns_of(holds, rows.HOLD))
+            .where(self._of_users(holds))
+            .order_by(self._plain(holds.c.user_id), self._plain(holds.c.id))
         )
-        self.violations += [
-            Violation("12 one outcome for each key", None, f"{principal}: {name}")
-            for principal, name in await self._connection.execute(doubled)
-        ]
+        captures_query = (
+            select(*columns_of(transactions, rows.TRANSACTION))
+            .where(self._of_users(transactions), transactions.c.hold_id.is_not(None))
+            .order_by(
+                self._plain(transactions.c.user_id),
+                self._plain(transactions.c.hold_id),
+                transactions.c.seq,
+            )
+        )
+        pairs = merged(
+            self._stream(holds_query, users),
+            self._stream(captures_query, users),
+            left_key=lambda row: (row[1], row[0]),
+            right_key=lambda row: (row[1], row[rows.TRANSACTION.index("hold_id")]),
+        )
+        async for found, booked in pairs:
+            captures = self._transactions_of(booked)
+            account_audit = audits[(found or booked[0])[1]]
+            hold = None if found is None else self._read(rows.hold_from, found, "hold")
+            if hold is not None:
+                account_audit.hold(hold, captures)
+            elif found is None:
+                for capture in captures:
+                    account_audit.violations.require(
+                        "11 captures belong to holds", holds=False, transaction=capture
+                    )
+
+    def _transactions_of(self, found: Sequence[Row]) -> list[Transaction]:
+        """Read transactions; those that can't be read were noted before."""
+        read: list[Transaction] = []
+        for row in found:
+            with suppress(*_UNREADABLE):
+                read.append(rows.transaction_from(row))
+        return read
+
+    async def _check_refunds(self, audits: dict[str, AccountAudit], users: dict[str, Any]) -> None:
+        reversed_rows = transactions.alias()
+        query = (
+            select(
+                *columns_of(transactions, rows.TRANSACTION),
+                *(reversed_rows.c[name] for name in rows.TRANSACTION),
+            )
+            .join_from(
+                transactions,
+                reversed_rows,
+                reversed_rows.c.id == transactions.c.reverses_id,
+                isouter=True,
+            )
+            .where(self._of_users(transactions), transactions.c.reverses_id.is_not(None))
+            .order_by(transactions.c.reverses_id, transactions.c.seq)
+        )
+        key = rows.TRANSACTION.index("reverses_id")
+        async for group in grouped(self._stream(query, users), key=lambda row: row[key]):
+            refunds = self._transactions_of([row[:_WIDTH] for row in group])
+            charges = self._transactions_of([group[0][_WIDTH:]] if group[0][_WIDTH] else [])
+            for refund in refunds[:1]:
+                audit_refunds(
+                    charges[0] if charges else None, refunds, audits[refund.user_id].violations
+                )
 
 
-async def _by_transaction(partitions: AsyncIterator[Sequence[Any]]) -> AsyncIterator[list[Any]]:
-    """Group rows by their first column, across partitions."""
-    open_group: list[Any] = []
-    async for partition in partitions:
-        for _key, group in groupby(partition, key=itemgetter(0)):
-            found = list(group)
-            if open_group and open_group[0][0] != found[0][0]:
-                yield open_group
-                open_group = []
-            open_group += found
-    if open_group:
-        yield open_group
+def _by_user() -> Select[Any]:
+    return select(*columns_of(accounts, rows.ACCOUNT)).order_by(accounts.c.user_id)

@@ -1,13 +1,15 @@
 """Set-based reads and writes: one statement for any number of rows, on both engines.
 
-PostgreSQL gets each column as one array, SQLite the rows one by one inside the process.
-Either way the statement's text does not depend on the number of rows, so it is prepared once.
+PostgreSQL gets new rows by COPY, which costs both sides least, and changes as one array for
+each column; SQLite gets the rows one by one inside the process. Either way the statement's
+text does not depend on the number of rows, so it is prepared once.
 """
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import asyncpg
 import msgspec
 from sqlalchemy import (
     ARRAY,
@@ -22,6 +24,8 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
 
 Row = Sequence[Any]
 
@@ -54,16 +58,28 @@ def insert_rows(
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        # Columns that no row fills are left out: encoding arrays of NULL is not free.
-        columns = {
-            name: list(values)
-            for name, values in zip(names, zip(*rows, strict=True), strict=True)
-            if any(value is not None for value in values)
-        }
-        statement = _insert(table, tuple(columns), "postgresql")
-        connection.exec_driver_sql(statement, tuple(columns.values()))
+        _copy(connection, table, names, rows)
     else:
-        connection.exec_driver_sql(_insert(table, names, "sqlite"), list(map(tuple, rows)))
+        connection.exec_driver_sql(_insert(table, names), rows)
+
+
+def _copy(connection: Connection, table: Table, names: tuple[str, ...], rows: list[Row]) -> None:
+    """Copy rows in; SQLAlchemy has no COPY, so failures are told as it would tell them."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    try:
+        await_only(driver.copy_records_to_table(table.name, records=rows, columns=names))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        is_lost = driver.is_closed()
+        if is_lost:
+            connection.invalidate(error)
+        raise DBAPIError(
+            f"COPY {table.name}", None, error, hide_parameters=True, connection_invalidated=is_lost
+        ) from error
+    except BaseException as error:
+        # The peer is gone or silent: what the connection would answer next is unknown.
+        connection.invalidate(error)
+        raise
 
 
 def update_rows(
@@ -72,11 +88,11 @@ def update_rows(
     """Overwrite rows by their primary key, which is the first of the names."""
     if not rows:
         return
-    statement = _update(table, names, connection.dialect.name)
+    statement = update_statement(table, names, connection.dialect.name)
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
     else:
-        connection.exec_driver_sql(statement, list(map(tuple, rows)))
+        connection.exec_driver_sql(statement, rows)
 
 
 # Names in the statements below come from the tables' own definitions, never from a request.
@@ -88,15 +104,14 @@ def _arrays(table: Table, names: tuple[str, ...]) -> str:
 
 
 @lru_cache
-def _insert(table: Table, names: tuple[str, ...], dialect: str) -> str:
-    into = f"INSERT INTO {table.name} ({', '.join(names)})"
-    if dialect == "postgresql":
-        return f"{into} SELECT * FROM unnest({_arrays(table, names)})"  # noqa: S608 - see above
-    return f"{into} VALUES ({', '.join('?' for _ in names)})"
+def _insert(table: Table, names: tuple[str, ...]) -> str:
+    places = ", ".join("?" for _ in names)
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - see above
 
 
 @lru_cache
-def _update(table: Table, names: tuple[str, ...], dialect: str) -> str:
+def update_statement(table: Table, names: tuple[str, ...], dialect: str) -> str:
+    """Write the statement of `update_rows`."""
     key, *changed = names
     if dialect == "postgresql":
         assignments = ", ".join(f"{name} = new.{name}" for name in changed)

@@ -5,24 +5,43 @@ PostgreSQL: READ COMMITTED, with limits on how long a lock or a statement may ta
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from credits_service.core.errors import ConfigurationError
+from credits_service.db.failures import drop_useless_connection, leaves_connection_useless
+from credits_service.db.limits import AUDIT_STATEMENT_SECONDS, DatabaseLimits
+from credits_service.db.postgresql import assert_replicated, postgresql_engine
+
+__all__ = [
+    "POSTGRESQL_DRIVER",
+    "SQLITE_DRIVER",
+    "Database",
+    "DatabaseLimits",
+    "EmbeddedWriter",
+    "database_url",
+    "open_database",
+    "shown_url",
+    "sqlite_file",
+]
 
 T = TypeVar("T")
 
 SQLITE_DRIVER = "sqlite+aiosqlite"
 POSTGRESQL_DRIVER = "postgresql+asyncpg"
-# One for the batch in flight, one to replace it at once should it break.
-_WRITER_CONNECTIONS = 2
+# One for the batch in flight, one to replace it at once should it break, one for retention and
+# one for the webhook outbox, which may write at the same time: no batch waits for them.
+_WRITER_CONNECTIONS = 4
+# Opened when somebody audits the ledger.
+_AUDITOR_CONNECTIONS = 2
 _DRIVERS = {
     "sqlite": SQLITE_DRIVER,
     SQLITE_DRIVER: SQLITE_DRIVER,
@@ -30,23 +49,10 @@ _DRIVERS = {
     "postgresql": POSTGRESQL_DRIVER,
     POSTGRESQL_DRIVER: POSTGRESQL_DRIVER,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseLimits:
-    """How many connections, and how long things may take.
-
-    Attributes:
-        pool_size: connections for reading; writing has its own.
-        connect_seconds: to open a connection.
-        lock_seconds: to wait for a lock.
-        statement_seconds: for one statement.
-    """
-
-    pool_size: int = 8
-    connect_seconds: float = 5.0
-    lock_seconds: float = 2.0
-    statement_seconds: float = 10.0
+# scheme://user:password@ and, with at least one comma, host:port,host:port
+_SEVERAL_SERVERS = re.compile(r"(?P<start>[\w+]+://(?:[^/@?]*@)?)(?P<servers>[^/?@]*,[^/?@]*)")
+_SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(?P<port>\d{1,5}))?")
+_POSTGRESQL_PORT = "5432"
 
 
 class EmbeddedWriter:
@@ -79,11 +85,14 @@ class Database:
     """An engine for the writer and one for readers, which never wait for each other.
 
     Attributes:
+        auditor: for reading a whole ledger; its statements may take long, and readers do not
+            wait for its connections.
         embedded: how batches are written if the ledger is an SQLite file.
     """
 
     writer: AsyncEngine
     reader: AsyncEngine
+    auditor: AsyncEngine
     embedded: EmbeddedWriter | None = None
 
     @property
@@ -95,11 +104,22 @@ class Database:
         """Run the work of one transaction on a connection of the writer's.
 
         The work is written in SQLAlchemy's synchronous form, and commits by itself.
+
+        Raises:
+            UnreplicatedCommitError: it is committed, but its synchronous standby is silent.
         """
         if self.embedded is not None:
             return await self.embedded.run(work)
         async with self.writer.connect() as connection:
-            return await connection.run_sync(work)
+            try:
+                answer = await connection.run_sync(work)
+            except Exception as error:
+                # What the work asked the driver itself, SQLAlchemy has not heard of.
+                if leaves_connection_useless(error):
+                    await connection.invalidate()
+                raise
+            await assert_replicated(connection)
+            return answer
 
     async def close(self) -> None:
         """Close all connections."""
@@ -107,20 +127,30 @@ class Database:
             await self.embedded.close()
         await self.writer.dispose()
         await self.reader.dispose()
+        await self.auditor.dispose()
 
 
 def database_url(text: str) -> URL:
     """Parse a `DATABASE_URL` and choose its async driver.
 
+    Several servers, one of which can be written to, are named as in libpq:
+    `postgresql://user:password@first:5432,second:5432/name`. The URL that comes out has each
+    of them as a `host` in its query, which is SQLAlchemy's way to write them.
+
     Raises:
         ConfigurationError: not a URL, or of a database that is not supported.
     """
+    several = _SEVERAL_SERVERS.match(text)
     try:
-        url = make_url(text)
+        url = make_url(text if several is None else several["start"] + text[several.end() :])
+        hosts = url.query.get("host", ()) if several is None else several["servers"].split(",")
+        if not isinstance(hosts, str) and hosts:
+            url = url.update_query_pairs([("host", _server(host)) for host in hosts])
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             "DATABASE_URL is not a database URL. Use postgresql://user:password@host:5432/name, "
-            "or leave it empty for an embedded ledger under DATA_DIR."
+            "for several servers postgresql://user:password@first:5432,second:5432/name, or leave "
+            "it empty for an embedded ledger under DATA_DIR."
         ) from None
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
@@ -129,6 +159,22 @@ def database_url(text: str) -> URL:
             "postgresql://user:password@host:5432/name, or leave it empty for SQLite."
         )
     return url.set(drivername=driver)
+
+
+def _server(text: str) -> str:
+    found = _SERVER.fullmatch(text)
+    if found is None or text.startswith("/"):
+        raise ValueError(text)
+    return f"{found['host']}:{found['port'] or _POSTGRESQL_PORT}"
+
+
+def shown_url(url: URL) -> str:
+    """Write a URL without its password, which may also stand in its query."""
+    hosts = url.query.get("host", ())
+    shown = url.set(query={})
+    if isinstance(hosts, tuple) and hosts:
+        return shown.set(host=",".join(hosts)).render_as_string().replace("[", "").replace("]", "")
+    return shown.render_as_string()
 
 
 def open_database(url: URL, limits: DatabaseLimits) -> Database:
@@ -140,63 +186,57 @@ def open_database(url: URL, limits: DatabaseLimits) -> Database:
     if url.drivername == SQLITE_DRIVER:
         return _open_sqlite(url, limits)
     # The writer only ever looks rows up by their keys. A plan that was cached while a table was
-    # small would scan it for ever, so scanning is not offered.
-    writer_options = {"enable_seqscan": "off", "jit": "off"}
+    # small would scan it for ever, so scanning is not offered; nor is the bitmap of a whole index.
+    writer_settings = {"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"}
     return Database(
-        writer=_postgresql_engine(
-            url, limits, _WRITER_CONNECTIONS, "READ COMMITTED", writer_options
+        writer=postgresql_engine(
+            url,
+            limits,
+            pool_size=_WRITER_CONNECTIONS,
+            isolation_level="READ COMMITTED",
+            settings=writer_settings,
         ),
         # What a reader puts together from several tables must be of one moment.
-        reader=_postgresql_engine(url, limits, limits.pool_size, "REPEATABLE READ", {}),
+        reader=postgresql_engine(
+            url,
+            limits,
+            pool_size=limits.pool_size,
+            isolation_level="REPEATABLE READ",
+            settings={},
+        ),
+        auditor=postgresql_engine(
+            url,
+            replace(limits, statement_seconds=AUDIT_STATEMENT_SECONDS),
+            pool_size=_AUDITOR_CONNECTIONS,
+            isolation_level="REPEATABLE READ",
+            settings={},
+        ),
     )
 
 
-def _postgresql_engine(
-    url: URL,
-    limits: DatabaseLimits,
-    pool_size: int,
-    isolation_level: Literal["READ COMMITTED", "REPEATABLE READ"],
-    options: dict[str, str],
-) -> AsyncEngine:
-    return create_async_engine(
-        url,
-        isolation_level=isolation_level,
-        hide_parameters=True,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=limits.connect_seconds,
-        connect_args={
-            "timeout": limits.connect_seconds,
-            "command_timeout": limits.statement_seconds * 2,
-            "server_settings": {
-                "application_name": "credits-service",
-                "lock_timeout": _milliseconds(limits.lock_seconds),
-                "statement_timeout": _milliseconds(limits.statement_seconds),
-                "idle_in_transaction_session_timeout": _milliseconds(limits.statement_seconds * 2),
-                "timezone": "UTC",
-                **options,
-            },
-        },
-    )
+def sqlite_file(url: URL) -> Path:
+    """Return the file of an SQLite ledger, whose folder is made if need be.
 
-
-def _milliseconds(seconds: float) -> str:
-    return str(round(seconds * 1000))
-
-
-def _open_sqlite(url: URL, limits: DatabaseLimits) -> Database:
+    Raises:
+        ConfigurationError: it is in memory, or its folder can't be made.
+    """
     if not url.database or url.database == ":memory:":
         raise ConfigurationError(
             "DATABASE_URL must name a file: an SQLite ledger in memory would be lost at the end."
         )
-    folder = Path(url.database).parent
+    file = Path(url.database)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"The folder {folder} for the ledger can't be made ({error.strerror}). Set DATA_DIR "
-            "or DATABASE_URL to a place that this user may write to."
+            f"The folder {file.parent} for the ledger can't be made ({error.strerror}). Set "
+            "DATA_DIR or DATABASE_URL to a place that this user may write to."
         ) from None
+    return file
+
+
+def _open_sqlite(url: URL, limits: DatabaseLimits) -> Database:
+    sqlite_file(url)
     writer = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
     reader = create_async_engine(
         url,
@@ -211,7 +251,8 @@ def _open_sqlite(url: URL, limits: DatabaseLimits) -> Database:
     for engine in (writer.sync_engine, embedded):
         _configure_sqlite(engine, limits, begin="BEGIN IMMEDIATE", query_only=False)
     _configure_sqlite(reader.sync_engine, limits, begin="BEGIN", query_only=True)
-    return Database(writer, reader, EmbeddedWriter(embedded))
+    # Nothing limits how long a statement takes here.
+    return Database(writer, reader, reader, EmbeddedWriter(embedded))
 
 
 def _configure_sqlite(
@@ -234,6 +275,8 @@ def _configure_sqlite(
         if query_only:
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()
+
+    event.listen(engine, "handle_error", drop_useless_connection)
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:

@@ -1,84 +1,21 @@
 """Loads and locks what a batch of commands touches, and nothing else."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Executable,
-    Select,
-    bindparam,
-    cast,
-    func,
-    literal_column,
-    select,
-    union,
-)
+from sqlalchemy import Connection
 
 from credits_service.db import rows
-from credits_service.db.bulk import columns_of, member_of, members
-from credits_service.db.tables import accounts, holds, idempotency_keys, lots
+from credits_service.db.bulk import Row, members
+from credits_service.db.load_queries import load_queries
 from credits_service.ledger.batch import Command, Loaded
 from credits_service.ledger.idempotency import IdempotencyKey, Remembered
-from credits_service.ledger.operations import AmendHold, Charge, ReleaseHold, TopUp
+from credits_service.ledger.journal import Transaction
+from credits_service.ledger.operations import AmendHold, Charge, Refund, ReleaseHold, TopUp
+from credits_service.ledger.refunds import Refundable, returned_by
 from credits_service.ledger.state import AccountState
 
 Clock = Callable[[], int]
-
-
-class Statements(NamedTuple):
-    """The statements of loading, made once for an engine."""
-
-    hold_owners: Executable
-    accounts: Executable
-    now: Executable
-    keys: Executable
-    lots: Executable
-    holds: Executable
-    references: Executable
-
-
-def statements(dialect: str) -> Statements:
-    """Write the statements for an engine."""
-    hold_columns = columns_of(holds, rows.HOLD)
-    due: Select[Any] = select(*hold_columns).where(
-        # Written out: a plan made for any status could not use the index of the active ones.
-        holds.c.status == literal_column("'active'"),
-        holds.c.expires_at_micros <= bindparam("now"),
-        member_of(holds.c.user_id, "users", dialect),
-    )
-    named = select(*hold_columns).where(member_of(holds.c.id, "holds", dialect))
-    now = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
-    return Statements(
-        hold_owners=select(holds.c.id, holds.c.user_id).where(
-            member_of(holds.c.id, "holds", dialect)
-        ),
-        # Always in one order, whatever the process, so that none waits for another in a circle.
-        accounts=select(*columns_of(accounts, rows.ACCOUNT))
-        .where(member_of(accounts.c.user_id, "users", dialect))
-        .order_by(accounts.c.user_id)
-        .with_for_update(),
-        now=select(now),
-        keys=select(
-            idempotency_keys.c.scope,
-            idempotency_keys.c.key,
-            idempotency_keys.c.fingerprint,
-            idempotency_keys.c.status,
-            idempotency_keys.c.body,
-        ).where(
-            member_of(idempotency_keys.c.scope, "scopes", dialect),
-            member_of(idempotency_keys.c.key, "keys", dialect),
-        ),
-        lots=select(*columns_of(lots, rows.LOT)).where(
-            member_of(lots.c.user_id, "users", dialect),
-            lots.c.remaining_nanos > literal_column("0"),
-        ),
-        holds=union(due, named),
-        references=select(lots.c.reference).where(
-            member_of(lots.c.reference, "references", dialect)
-        ),
-    )
 
 
 class Loader:
@@ -92,37 +29,63 @@ class Loader:
     def __init__(self, dialect: str, clock: Clock | None) -> None:
         self._dialect = dialect
         self._clock = clock
-        self._statements = statements(dialect)
+        self._queries = load_queries(dialect)
 
     def load(self, connection: Connection, commands: Sequence[Command]) -> Loaded:
         """Lock the accounts, then read all else: a duplicate waits here for the first one."""
-        named = {
+        named = _named_holds(commands)
+        owners = self._owners(connection, named)
+        charges = self._charges(connection, commands)
+        users = {user for user in _users(commands, owners, charges) if user is not None}
+        states, now = self._lock_accounts(connection, users)
+        captured = {
             command.operation.hold_id
             for command in commands
-            if isinstance(command.operation, AmendHold | ReleaseHold)
+            if isinstance(command.operation, Charge) and command.operation.hold_id is not None
         }
-        owners = self._owners(connection, named)
-        users = {
-            command.operation.user_id
-            for command in commands
-            if not isinstance(command.operation, AmendHold | ReleaseHold)
-        } | set(owners.values())
-        states = self._lock_accounts(connection, users)
-        now = self.now(connection)
-        self._add_lots_and_holds(connection, states, named, commands, now)
+        keys = {command.key for command in commands if command.key is not None}
+        lots, holds, known = self._queries.rest.read(
+            connection,
+            users=self._members(set(states)),
+            now=now,
+            holds=self._members(named | captured),
+            scopes=self._members({key.scope for key in keys}),
+            keys=self._members({key.key for key in keys}),
+        )
+        _add_lots_and_holds(states, lots, holds)
         return Loaded(
             now_micros=now,
             states=states,
             hold_owners=owners,
-            remembered=self._remembered(connection, commands),
+            refundables=self._refundables(connection, states, charges),
+            remembered={IdempotencyKey(row[0], row[1]): Remembered(*row[2:]) for row in known},
             used_references=self._used_references(connection, commands),
         )
+
+    def accounts_of(self, connection: Connection, commands: Sequence[Command]) -> list[str | None]:
+        """Return the account that each command is about; None if there is none."""
+        owners = self._owners(connection, _named_holds(commands))
+        return _users(commands, owners, self._charges(connection, commands))
+
+    def lock_holders(self, connection: Connection, users: set[str]) -> dict[str, int]:
+        """Find which of the accounts other sessions have locked, without waiting for them.
+
+        What is free is locked until the connection's transaction ends.
+
+        Returns:
+            the locked accounts, each with the transaction that has it.
+        """
+        asked = self._members(users)
+        free = {row[0] for row in self._queries.free_accounts.read(connection, users=asked)}
+        found = self._queries.lock_holders.read(connection, users=asked)
+        return {user: holder for user, holder in found if user not in free}
 
     def now(self, connection: Connection) -> int:
         """Return the moment, by the database's clock: servers' clocks differ."""
         if self._clock is not None:
             return self._clock()
-        return int(connection.scalar(self._statements.now))
+        ((now,),) = self._queries.now.read(connection)
+        return int(now)
 
     def _members(self, values: set[str]) -> Any:
         return members(values, self._dialect)
@@ -130,54 +93,56 @@ class Loader:
     def _owners(self, connection: Connection, named: set[str]) -> dict[str, str]:
         if not named:
             return {}
-        found = connection.execute(self._statements.hold_owners, {"holds": self._members(named)})
+        found = self._queries.hold_owners.read(connection, holds=self._members(named))
         return {row[0]: row[1] for row in found}
 
-    def _lock_accounts(self, connection: Connection, users: set[str]) -> dict[str, AccountState]:
-        found = connection.execute(self._statements.accounts, {"users": self._members(users)})
-        accounts_found = map(rows.account_from, found)
-        return {account.user_id: AccountState(account) for account in accounts_found}
+    def _charges(
+        self, connection: Connection, commands: Sequence[Command]
+    ) -> dict[str, Transaction]:
+        """Read what is to be refunded: transactions never change, so no lock is needed."""
+        ids = {
+            command.operation.transaction_id
+            for command in commands
+            if isinstance(command.operation, Refund)
+        }
+        if not ids:
+            return {}
+        found = self._queries.transactions.read(connection, ids=self._members(ids))
+        return {row[0]: rows.transaction_from(row) for row in found}
 
-    def _add_lots_and_holds(
+    def _refundables(
         self,
         connection: Connection,
         states: dict[str, AccountState],
-        named: set[str],
-        commands: Sequence[Command],
-        now: int,
-    ) -> None:
-        if not states:
-            return
-        captured = {
-            command.operation.hold_id
-            for command in commands
-            if isinstance(command.operation, Charge) and command.operation.hold_id is not None
-        }
-        users = self._members(set(states))
-        for row in connection.execute(self._statements.lots, {"users": users}):
+        charges: dict[str, Transaction],
+    ) -> dict[str, Refundable]:
+        """Read earlier refunds of charges, and the lots that credit may return to."""
+        if not charges:
+            return {}
+        ids = self._members(set(charges))
+        refunds: dict[str, list[Transaction]] = {transaction_id: [] for transaction_id in charges}
+        for row in self._queries.refunds.read(connection, ids=ids):
+            refund = rows.transaction_from(row)
+            refunds[refund.reverses_id or ""].append(refund)
+        used = {use.lot_id for charge in charges.values() for use in charge.lots}
+        for row in self._queries.named_lots.read(connection, ids=self._members(used)):
             lot = rows.lot_from(row)
             states[lot.user_id].lots[lot.id] = lot
-        wanted = {"users": users, "holds": self._members(named | captured), "now": now}
-        for row in connection.execute(self._statements.holds, wanted):
-            hold = rows.hold_from(row)
-            # A capture may name a hold of an account that it is not about.
-            if hold.user_id in states:
-                states[hold.user_id].holds[hold.id] = hold
+        return {
+            transaction_id: Refundable(charge, returned_by(refunds[transaction_id]))
+            for transaction_id, charge in charges.items()
+        }
 
-    def _remembered(
-        self, connection: Connection, commands: Sequence[Command]
-    ) -> dict[IdempotencyKey, Remembered]:
-        keys = {command.key for command in commands if command.key is not None}
-        if not keys:
-            return {}
-        found = connection.execute(
-            self._statements.keys,
-            {
-                "scopes": self._members({key.scope for key in keys}),
-                "keys": self._members({key.key for key in keys}),
-            },
-        )
-        return {IdempotencyKey(row[0], row[1]): Remembered(*row[2:]) for row in found}
+    def _lock_accounts(
+        self, connection: Connection, users: set[str]
+    ) -> tuple[dict[str, AccountState], int]:
+        """Return the accounts, and the moment when the last of them was locked."""
+        found = self._queries.accounts.read(connection, users=self._members(users))
+        accounts = (rows.account_from(row[:-1]) for row in found)
+        states = {account.user_id: AccountState(account) for account in accounts}
+        if self._clock is not None or not found:
+            return states, self.now(connection)
+        return states, max(row[-1] for row in found)
 
     def _used_references(
         self, connection: Connection, commands: Sequence[Command]
@@ -189,7 +154,43 @@ class Loader:
         }
         if not wanted:
             return frozenset()
-        found = connection.execute(
-            self._statements.references, {"references": self._members(wanted)}
-        )
+        found = self._queries.references.read(connection, references=self._members(wanted))
         return frozenset(row[0] for row in found)
+
+
+def _add_lots_and_holds(
+    states: dict[str, AccountState], lots: Sequence[Row], holds: Sequence[Row]
+) -> None:
+    for row in lots:
+        lot = rows.lot_from(row)
+        states[lot.user_id].lots[lot.id] = lot
+    for row in holds:
+        hold = rows.hold_from(row)
+        # A capture may name a hold of an account that it is not about.
+        if hold.user_id in states:
+            states[hold.user_id].holds[hold.id] = hold
+
+
+def _named_holds(commands: Sequence[Command]) -> set[str]:
+    return {
+        command.operation.hold_id
+        for command in commands
+        if isinstance(command.operation, AmendHold | ReleaseHold)
+    }
+
+
+def _users(
+    commands: Sequence[Command], owners: Mapping[str, str], charges: Mapping[str, Transaction]
+) -> list[str | None]:
+    """Return the account that each command is about; None if there is none."""
+    users: list[str | None] = []
+    for command in commands:
+        operation = command.operation
+        if isinstance(operation, AmendHold | ReleaseHold):
+            users.append(owners.get(operation.hold_id))
+        elif isinstance(operation, Refund):
+            charge = charges.get(operation.transaction_id)
+            users.append(None if charge is None else charge.user_id)
+        else:
+            users.append(operation.user_id)
+    return users

@@ -2,19 +2,21 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from credits_service.core.errors import ConfigurationError
-from credits_service.db.engine import DatabaseLimits, open_database
-from credits_service.db.failures import Failure, classify
+from credits_service.db.engine import DatabaseLimits, open_database, shown_url
+from credits_service.db.failures import ConnectTimeoutError, Failure, classify
 from credits_service.db.migrate import migrate
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
 
 _PAUSE_SECONDS = 0.5
+_MIGRATION_SECONDS = 86_400.0
 
 
 async def prepare(url: URL, limits: DatabaseLimits, *, wait_seconds: float) -> None:
@@ -24,14 +26,16 @@ async def prepare(url: URL, limits: DatabaseLimits, *, wait_seconds: float) -> N
         ConfigurationError: it can't be reached, or refuses; the message says what to check.
     """
     give_up_at = time.monotonic() + wait_seconds
+    # A large ledger takes its time to migrate; what is waited for is bounded all the same.
+    patient = replace(limits, statement_seconds=_MIGRATION_SECONDS)
     while True:
-        database = open_database(url, limits)
+        database = open_database(url, patient)
         try:
             await migrate(database.writer)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
-            if classify(error) is not Failure.TRANSIENT or time.monotonic() >= give_up_at:
+            if not _may_pass(error) or time.monotonic() >= give_up_at:
                 raise ConfigurationError(_explain(url, error)) from error
-            _log.warning("waiting_for_database", database=_shown(url), error=str(error))
+            _log.warning("waiting_for_database", database=shown_url(url), error=str(error))
             await asyncio.sleep(_PAUSE_SECONDS)
         else:
             return
@@ -39,15 +43,14 @@ async def prepare(url: URL, limits: DatabaseLimits, *, wait_seconds: float) -> N
             await database.close()
 
 
-def _shown(url: URL) -> str:
-    """Write a URL without its password, which may also stand in its query."""
-    return url.set(query={}).render_as_string()
+def _may_pass(error: Exception) -> bool:
+    return classify(error) is Failure.TRANSIENT or isinstance(error, ConnectTimeoutError)
 
 
 def _explain(url: URL, error: Exception) -> str:
     reason = str(error.orig if isinstance(error, DBAPIError) else error).partition("\n")[0]
     return (
-        f"The ledger's database {_shown(url)} can't be used: {reason}. "
+        f"The ledger's database {shown_url(url)} can't be used: {reason}. "
         "Check that it runs and that DATABASE_URL is right; empty, it means an embedded "
         "SQLite ledger under DATA_DIR."
     )

@@ -1,13 +1,13 @@
 """Reading the ledger: on connections of their own, never in the writer's way."""
 
 from collections.abc import Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sqlalchemy import BigInteger, Select, cast, func, literal, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from credits_service.core.errors import LedgerUnavailableError
 from credits_service.db import rows
@@ -16,14 +16,27 @@ from credits_service.db.engine import Database
 from credits_service.db.failures import Failure, classify
 from credits_service.db.load import Clock
 from credits_service.db.migrate import is_migrated
+from credits_service.db.periods import last_seq
 from credits_service.db.tables import accounts, holds, lots, transactions
-from credits_service.ledger.journal import Transaction
+from credits_service.ledger.journal import Transaction, TransactionKind
 from credits_service.ledger.state import Account, AccountState, Hold
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 Item = TypeVar("Item")
+
+# How many transactions are looked at for one page of those of a kind, which may be rare.
+LOOKED_AT_MAX = 20_000
+# Written into the statement: for a parameter no partial index would be used.
+_IS_ACTIVE = holds.c.status == literal("active", literal_execute=True)
+
+
+class TransactionsPage(NamedTuple):
+    """Some transactions, and the number after which there may be more."""
+
+    items: list[Transaction]
+    next_seq: int | None
 
 
 class Snapshot(NamedTuple):
@@ -40,11 +53,18 @@ class LedgerQueries:
         self._database = database
         self._clock = clock
 
-    @asynccontextmanager
-    async def connection(self) -> "AsyncIterator[AsyncConnection]":
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a connection for reading; a database that is gone is a 503, not a 500."""
+        return self._connection(self._database.reader)
+
+    def audit_connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Open a connection for reading a whole ledger, whose statements may take long."""
+        return self._connection(self._database.auditor)
+
+    @asynccontextmanager
+    async def _connection(self, engine: AsyncEngine) -> "AsyncIterator[AsyncConnection]":
         try:
-            async with self._database.reader.connect() as connection:
+            async with engine.connect() as connection:
                 yield connection
         except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
             if classify(error) is Failure.UNEXPECTED:
@@ -67,7 +87,7 @@ class LedgerQueries:
             found = (await connection.execute(_account(user_id))).first()
             if found is None:
                 return None
-            now = await self._now(connection)
+            now = await self.now(connection)
             return Snapshot(await self._state(connection, rows.account_from(found), now), now)
 
     async def _state(self, connection: AsyncConnection, account: Account, now: int) -> AccountState:
@@ -76,7 +96,7 @@ class LedgerQueries:
         )
         due = select(*columns_of(holds, rows.HOLD)).where(
             holds.c.user_id == account.user_id,
-            holds.c.status == "active",
+            _IS_ACTIVE,
             holds.c.expires_at_micros <= now,
         )
         found_lots = map(rows.lot_from, await connection.execute(live))
@@ -96,37 +116,89 @@ class LedgerQueries:
                 return None
             hold = rows.hold_from(found)
             owner = (await connection.execute(_account(hold.user_id))).one()
-            now = await self._now(connection)
+            now = await self.now(connection)
             state = await self._state(connection, rows.account_from(owner), now)
             return hold, Snapshot(state, now)
 
-    async def accounts(self, after: str | None, limit: int) -> list[Account]:
-        """Read accounts in order of their user ids, from after one of them."""
+    async def accounts(self, after: str | None, limit: int) -> tuple[list[Account], int]:
+        """Read accounts in order of their user ids, from after one of them, and the moment."""
         query = select(*columns_of(accounts, rows.ACCOUNT)).order_by(accounts.c.user_id)
         if after is not None:
             query = query.where(accounts.c.user_id > after)
-        return await self._all(query.limit(limit), rows.account_from)
+        async with self.connection() as connection:
+            found = [rows.account_from(row) for row in await connection.execute(query.limit(limit))]
+            return found, await self.now(connection)
+
+    async def transaction(self, transaction_id: str) -> Transaction | None:
+        """Read a transaction."""
+        query = select(*columns_of(transactions, rows.TRANSACTION)).where(
+            transactions.c.id == transaction_id
+        )
+        found = await self._all(query, rows.transaction_from)
+        return found[0] if found else None
 
     async def transactions(
-        self, user_id: str, *, cursor: int | None, limit: int, ascending: bool
-    ) -> list[Transaction]:
-        """Read an account's transactions in order of their numbers, from after a number."""
+        self,
+        user_id: str,
+        *,
+        cursor: int | None,
+        limit: int,
+        ascending: bool,
+        kind: TransactionKind | None = None,
+    ) -> TransactionsPage | None:
+        """Read an account's transactions in order of their numbers, from after a number.
+
+        Returns:
+            None, if there is no account of this name.
+        """
         seq = transactions.c.seq
-        query = select(*columns_of(transactions, rows.TRANSACTION)).where(
-            transactions.c.user_id == user_id
-        )
-        if cursor is not None:
-            query = query.where(seq > cursor if ascending else seq < cursor)
-        query = query.order_by(seq if ascending else seq.desc()).limit(limit)
-        return await self._all(query, rows.transaction_from)
+        async with self.connection() as connection:
+            last = await last_seq(connection, user_id)
+            if last is None:
+                return None
+            first = 1
+            if cursor is not None:
+                first, last = (cursor + 1, last) if ascending else (1, min(last, cursor - 1))
+            low, high = _window(first, last, ascending=ascending, is_filtered=kind is not None)
+            query = select(*columns_of(transactions, rows.TRANSACTION)).where(
+                transactions.c.user_id == user_id, seq >= low, seq <= high
+            )
+            if kind is not None:
+                query = query.where(transactions.c.kind == kind)
+            query = query.order_by(seq if ascending else seq.desc()).limit(limit + 1)
+            found = [rows.transaction_from(row) for row in await connection.execute(query)]
+        page = found[:limit]
+        if len(found) > limit:
+            return TransactionsPage(page, page[-1].seq)
+        is_end = high >= last if ascending else low <= first
+        return TransactionsPage(page, None if is_end else (high if ascending else low))
+
+    async def holds(
+        self, user_id: str, *, before: str | None, limit: int, only_active: bool
+    ) -> list[Hold] | None:
+        """Read an account's holds, newest first, from before one of them.
+
+        Returns:
+            None, if there is no account of this name.
+        """
+        query = select(*columns_of(holds, rows.HOLD)).where(holds.c.user_id == user_id)
+        if before is not None:
+            query = query.where(holds.c.id < before)
+        if only_active:
+            query = query.where(_IS_ACTIVE)
+        query = query.order_by(holds.c.id.desc()).limit(limit)
+        async with self.connection() as connection:
+            if await last_seq(connection, user_id) is None:
+                return None
+            return [rows.hold_from(row) for row in await connection.execute(query)]
 
     async def accounts_with_due_holds(self, limit: int) -> list[str]:
         """Name accounts that have holds to settle."""
         async with self.connection() as connection:
-            now = await self._now(connection)
+            now = await self.now(connection)
             query = (
                 select(holds.c.user_id)
-                .where(holds.c.status == "active", holds.c.expires_at_micros <= now)
+                .where(_IS_ACTIVE, holds.c.expires_at_micros <= now)
                 .distinct()
                 .limit(limit)
             )
@@ -136,11 +208,21 @@ class LedgerQueries:
         async with self.connection() as connection:
             return [read(row) for row in await connection.execute(query)]
 
-    async def _now(self, connection: AsyncConnection) -> int:
+    async def now(self, connection: AsyncConnection) -> int:
+        """Return the moment, in microseconds since 1970, by the ledger's clock."""
         if self._clock is not None:
             return self._clock()
         micros = cast(func.extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
         return int(await connection.scalar(select(micros)) or 0)
+
+
+def _window(first: int, last: int, *, ascending: bool, is_filtered: bool) -> tuple[int, int]:
+    """Return the numbers that are looked at for one page."""
+    if not is_filtered:
+        return first, last
+    if ascending:
+        return first, min(last, first + LOOKED_AT_MAX - 1)
+    return max(first, last - LOOKED_AT_MAX + 1), last
 
 
 def _account(user_id: str) -> Select[Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from credits_service.ledger.events import Event
 from credits_service.ledger.journal import Entry, LotUse, Transaction
 from credits_service.ledger.state import Account, Hold, Lot, LotPart
 
@@ -16,6 +17,7 @@ LOT: Final = Lot.__struct_fields__
 HOLD: Final = Hold.__struct_fields__
 TRANSACTION: Final = Transaction.__struct_fields__
 ENTRY: Final = Entry.__struct_fields__
+EVENT: Final = Event._fields
 IDEMPOTENCY_KEY: Final = ("scope", "key", "fingerprint", "status", "body", "created_at_micros")
 
 # What of a row can change, after its key.
@@ -28,6 +30,14 @@ ACCOUNT_CHANGES: Final = (
     "seq",
     "head_hash",
     "updated_at_micros",
+    "low_balance_nanos",
+    "limit_day_nanos",
+    "limit_month_nanos",
+    "limit_total_nanos",
+    "spent_total_nanos",
+    "spent_day_nanos",
+    "spent_month_nanos",
+    "spent_at_micros",
 )
 LOT_CHANGES: Final = ("id", "remaining_nanos", "held_nanos")
 HOLD_CHANGES: Final = (

@@ -15,6 +15,7 @@ from credits_service.db.tables import (
     idempotency_keys,
     lots,
     transactions,
+    webhook_events,
 )
 from credits_service.ledger.batch import Loaded, Outcome
 from credits_service.ledger.state import AccountState
@@ -50,6 +51,7 @@ def save(connection: Connection, loaded: Loaded, outcome: Outcome) -> None:
         rows.ENTRY,
         [msgspec.structs.astuple(entry) for entry in journal.entries],
     )
+    insert_rows(connection, webhook_events, rows.EVENT, list(journal.event_log.events))
     # Sorted, so that processes that meet the same keys take them in one order.
     insert_rows(
         connection,
@@ -85,7 +87,8 @@ def _write_changes(
     all_names, changing_names = names
     new: list[Row] = []
     changed: list[Row] = []
-    for key, value in after.items():
+    # Sorted, so that processes that make the same accounts take them in one order.
+    for key, value in sorted(after.items()):
         old = before.get(key)
         if old is None:
             new.append(rows.to_row(value, all_names))

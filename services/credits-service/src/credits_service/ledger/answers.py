@@ -4,16 +4,22 @@ from typing import Literal
 
 import msgspec
 
-from credits_service.ledger.state import AccountStatus, Hold, HoldStatus
+from credits_service.ledger.spending import LimitName
+from credits_service.ledger.state import AccountState, AccountStatus, Hold, HoldStatus
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """An account's figures after an operation."""
+    """An account's figures after an operation.
+
+    Attributes:
+        spendable_nanos: what is available within the spend limits.
+    """
 
     user_id: str
     balance_nanos: int
     held_nanos: int
     seq: int
+    spendable_nanos: int
 
     @property
     def available_nanos(self) -> int:
@@ -68,6 +74,36 @@ class ToppedUp(msgspec.Struct, frozen=True):
     standing: Standing
 
 
+class Refunded(msgspec.Struct, frozen=True):
+    """Credit was given back to the lots that a charge took it from.
+
+    Attributes:
+        refunded_nanos: what of the charge has been given back so far.
+        refundable_nanos: what of it can still be given back.
+    """
+
+    transaction_id: str
+    reverses_id: str
+    reason: str
+    amount_nanos: int
+    refunded_nanos: int
+    refundable_nanos: int
+    booked_at_micros: int
+    standing: Standing
+
+
+class AccountChanged(msgspec.Struct, frozen=True):
+    """The account is as it was asked to be.
+
+    Attributes:
+        state: a copy of the account and its lots.
+        now_micros: the moment at which they are so.
+    """
+
+    state: AccountState
+    now_micros: int
+
+
 class Settled(msgspec.Struct, frozen=True):
     """Nothing is due on the account any more."""
 
@@ -77,12 +113,14 @@ class Insufficient(msgspec.Struct, frozen=True):
 
     Attributes:
         retryable: whether credit that holds reserve now could pay it once they end.
+        limit: the spend limit that is reached; None if credit is missing.
     """
 
     user_id: str
     available_nanos: int
     required_nanos: int
     retryable: bool
+    limit: LimitName | None = None
 
 
 class AccountRefused(msgspec.Struct, frozen=True):
@@ -105,6 +143,33 @@ class HoldEnded(msgspec.Struct, frozen=True):
     status: HoldStatus
 
 
+class TransactionUnknown(msgspec.Struct, frozen=True):
+    """No such transaction."""
+
+    transaction_id: str
+
+
+class NotRefundable(msgspec.Struct, frozen=True):
+    """The transaction is no charge, or nothing of it is left to give back."""
+
+    transaction_id: str
+    is_charge: bool
+
+
+class NotClosable(msgspec.Struct, frozen=True):
+    """An account with holds, or with credit that nobody agreed to lose, can't be closed."""
+
+    user_id: str
+    balance_nanos: int
+    held_nanos: int
+
+
+class AccountUnknown(msgspec.Struct, frozen=True):
+    """No such account."""
+
+    user_id: str
+
+
 class KeyReused(msgspec.Struct, frozen=True):
     """The idempotency key was used with another request."""
 
@@ -122,12 +187,16 @@ class Unacceptable(msgspec.Struct, frozen=True):
     reason: str
 
 
-Accepted = Charged | HoldPlaced | HoldAnswer | ToppedUp | Settled
+Accepted = Charged | HoldPlaced | HoldAnswer | ToppedUp | Refunded | AccountChanged | Settled
 Refused = (
     Insufficient
     | AccountRefused
+    | AccountUnknown
     | HoldUnknown
     | HoldEnded
+    | TransactionUnknown
+    | NotRefundable
+    | NotClosable
     | KeyReused
     | ReferenceUsed
     | Unacceptable

@@ -9,16 +9,19 @@ from typing import NamedTuple, Protocol, assert_never
 import msgspec
 
 from credits_service.ledger.answers import (
-    AccountRefused,
+    AccountUnknown,
     Answer,
     HoldUnknown,
     Insufficient,
     KeyReused,
     ReferenceUsed,
     Settled,
+    TransactionUnknown,
 )
+from credits_service.ledger.changes import change_account
 from credits_service.ledger.charges import charge
 from credits_service.ledger.context import Context
+from credits_service.ledger.events import EventRules
 from credits_service.ledger.expiry import settle_due
 from credits_service.ledger.holds import amend_hold, place_hold, release_hold
 from credits_service.ledger.idempotency import (
@@ -30,13 +33,16 @@ from credits_service.ledger.idempotency import (
 from credits_service.ledger.journal import Journal, Origin
 from credits_service.ledger.operations import (
     AmendHold,
+    ChangeAccount,
     Charge,
     Operation,
     PlaceHold,
+    Refund,
     ReleaseHold,
     SettleDue,
     TopUp,
 )
+from credits_service.ledger.refunds import Refundable, refund
 from credits_service.ledger.state import AccountState
 from credits_service.ledger.topups import new_account, top_up, unacceptable
 
@@ -71,6 +77,7 @@ class Loaded(NamedTuple):
     Attributes:
         states: the accounts that exist, by user id.
         hold_owners: user id of each hold that is named by its id alone.
+        refundables: the transactions that are to be refunded, by id.
         remembered: outcomes of keys that were used before.
         used_references: references of top-ups that are booked.
     """
@@ -78,6 +85,7 @@ class Loaded(NamedTuple):
     now_micros: int
     states: Mapping[str, AccountState]
     hold_owners: Mapping[str, str]
+    refundables: Mapping[str, Refundable]
     remembered: Mapping[IdempotencyKey, Remembered]
     used_references: frozenset[str]
 
@@ -92,20 +100,40 @@ class Outcome(NamedTuple):
 
 
 def apply_batch(
-    loaded: Loaded, commands: Sequence[Command], *, new_id: Callable[[], str], render: Render
+    loaded: Loaded,
+    commands: Sequence[Command],
+    *,
+    new_id: Callable[[], str],
+    render: Render,
+    events: EventRules | None = None,
 ) -> Outcome:
-    """Run commands one after the other; a refusal leaves nothing and stops no neighbour."""
-    return _Batch(loaded, new_id, render).run(commands)
+    """Run commands one after the other; a refusal leaves nothing and stops no neighbour.
+
+    Args:
+        loaded: all that they touch, locked; it is not changed.
+        commands: what to do.
+        new_id: makes identifiers that grow.
+        render: writes answers.
+        events: which events are written down; None for none.
+    """
+    return _Batch(loaded, new_id, render, events).run(commands)
 
 
 class _Batch:
     """One run of `apply_batch`, on copies of what it was given."""
 
-    def __init__(self, loaded: Loaded, new_id: Callable[[], str], render: Render) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        new_id: Callable[[], str],
+        render: Render,
+        events: EventRules | None,
+    ) -> None:
         self._loaded = loaded
         self._new_id = new_id
         self._render = render
-        self._journal = Journal()
+        self._journal = Journal(events)
+        self._refundables: dict[str, Refundable] = {}
         self._states: dict[str, AccountState] = {}
         self._references = set(loaded.used_references)
         self._remembered: dict[IdempotencyKey, Remembered] = {}
@@ -131,11 +159,7 @@ class _Batch:
 
     def _answer(self, command: Command) -> Answer:
         operation = command.operation
-        user_id = (
-            self._loaded.hold_owners.get(operation.hold_id)
-            if isinstance(operation, AmendHold | ReleaseHold)
-            else operation.user_id
-        )
+        user_id = self._owner_of(operation)
         key = command.key
         origin = Origin(command.principal, command.request_id, key.key if key else None)
         state = None if user_id is None else self._state(user_id, origin)
@@ -143,7 +167,28 @@ class _Batch:
             return self._top_up(state, operation, origin)
         if state is None:
             return _without_account(operation)
-        return _dispatch(state, operation, self._context(state, origin))
+        context = self._context(state, origin)
+        if isinstance(operation, Refund):
+            return refund(state, self._refundable(operation), operation, context)
+        return _dispatch(state, operation, context)
+
+    def _owner_of(self, operation: Operation) -> str | None:
+        """Return whose account an operation is about; None if it names nothing that exists."""
+        if isinstance(operation, AmendHold | ReleaseHold):
+            return self._loaded.hold_owners.get(operation.hold_id)
+        if isinstance(operation, Refund):
+            found = self._loaded.refundables.get(operation.transaction_id)
+            return found.charge.user_id if found else None
+        return operation.user_id
+
+    def _refundable(self, operation: Refund) -> Refundable:
+        """Return the batch's own copy, which knows of the refunds before it in the batch."""
+        found = self._refundables.get(operation.transaction_id)
+        if found is None:
+            loaded = self._loaded.refundables[operation.transaction_id]
+            found = loaded._replace(returned=dict(loaded.returned))
+            self._refundables[operation.transaction_id] = found
+        return found
 
     def _context(self, state: AccountState, origin: Origin) -> Context:
         # A clock that was set back must not put an account's history out of order.
@@ -180,7 +225,7 @@ class _Batch:
 
 def _dispatch(
     state: AccountState,
-    operation: Charge | PlaceHold | AmendHold | ReleaseHold | SettleDue,
+    operation: Charge | PlaceHold | AmendHold | ReleaseHold | ChangeAccount | SettleDue,
     context: Context,
 ) -> Answer:
     match operation:
@@ -192,6 +237,8 @@ def _dispatch(
             return amend_hold(state, operation, context)
         case ReleaseHold():
             return release_hold(state, operation, context)
+        case ChangeAccount():
+            return change_account(state, operation, context)
         case SettleDue():
             return Settled()
         case _:
@@ -199,8 +246,8 @@ def _dispatch(
 
 
 def _without_account(
-    operation: Charge | PlaceHold | AmendHold | ReleaseHold | SettleDue,
-) -> Insufficient | HoldUnknown | Settled | AccountRefused:
+    operation: Charge | PlaceHold | AmendHold | ReleaseHold | Refund | ChangeAccount | SettleDue,
+) -> Answer:
     """Answer for an account that does not exist: it has nothing and can't pay."""
     match operation:
         case Charge(hold_id=None) | PlaceHold():
@@ -212,6 +259,10 @@ def _without_account(
             return HoldUnknown(hold_id or "")
         case AmendHold() | ReleaseHold():
             return HoldUnknown(operation.hold_id)
+        case Refund():
+            return TransactionUnknown(operation.transaction_id)
+        case ChangeAccount():
+            return AccountUnknown(operation.user_id)
         case SettleDue():
             return Settled()
         case _:

@@ -12,25 +12,31 @@ from credits_service.ledger.context import Context, standing
 from credits_service.ledger.expiry import expire_lots
 from credits_service.ledger.journal import Draft, Transaction
 from credits_service.ledger.operations import Charge
-from credits_service.ledger.settlement import settle
+from credits_service.ledger.settlement import capture_details, settle
+from credits_service.ledger.spending import could_spend, spendable
 from credits_service.ledger.state import AccountState, Hold
 
 
-def insufficient(state: AccountState, required_nanos: int, *, own_nanos: int = 0) -> Insufficient:
-    """Refuse for lack of credit, and say whether waiting can help.
+def insufficient(
+    state: AccountState, required_nanos: int, context: Context, *, own_nanos: int = 0
+) -> Insufficient:
+    """Refuse for lack of credit or allowance, and say whether waiting can help.
 
     Args:
         state: the account.
         required_nanos: what is missing or more.
+        context: the batch.
         own_nanos: credit that the asking request reserves itself, so that waiting for other
             requests does not free it.
     """
     account = state.account
+    free = spendable(account, context.now_micros)
     return Insufficient(
         user_id=account.user_id,
-        available_nanos=account.available_nanos,
+        available_nanos=free.nanos,
         required_nanos=required_nanos,
-        retryable=required_nanos <= account.balance_nanos - own_nanos,
+        retryable=could_spend(account, required_nanos + own_nanos, context.now_micros),
+        limit=free.limit if required_nanos <= account.available_nanos else None,
     )
 
 
@@ -44,8 +50,8 @@ def charge(
     if account.status != "open":
         return AccountRefused(account.user_id, account.status)
     amount = operation.amount_nanos
-    if amount > account.available_nanos:
-        return insufficient(state, amount)
+    if amount > spendable(account, context.now_micros).nanos:
+        return insufficient(state, amount, context)
     uses = tuple(lots.take_free(state, amount))
     transaction = context.book(
         state,
@@ -61,7 +67,7 @@ def charge(
             exact_cost_picos=_text(operation.exact_cost_picos),
         ),
     )
-    return _charged(state, transaction)
+    return _charged(state, transaction, context)
 
 
 def _capture(
@@ -76,33 +82,38 @@ def _capture(
         return HoldUnknown(hold_id)
     if hold.status not in {"active", "expired"} or hold.late_captured:
         return HoldEnded(hold.id, hold.status)
+    was_expired = hold.status == "expired"
     template = Draft(
         kind="charge",
         amount_nanos=0,
         lots=(),
         description=operation.description,
         hold_id=hold.id,
+        details=capture_details(
+            ("late" if was_expired else "captured") if operation.final else None
+        ),
         usage=operation.usage,
         price=operation.price,
         metadata=operation.metadata,
         exact_cost_picos=_text(operation.exact_cost_picos),
     )
-    if hold.status == "expired":
+    if was_expired:
         hold.late_captured = operation.final
-        hold.updated_at_micros = context.now_micros
     transaction = settle(
         state,
         hold,
         operation.amount_nanos,
         template=template,
-        end="captured" if operation.final and hold.status == "active" else None,
+        end="captured" if operation.final and not was_expired else None,
         context=context,
     )
     expire_lots(state, context)
-    return _charged(state, transaction, hold)
+    return _charged(state, transaction, context, hold)
 
 
-def _charged(state: AccountState, transaction: Transaction, hold: Hold | None = None) -> Charged:
+def _charged(
+    state: AccountState, transaction: Transaction, context: Context, hold: Hold | None = None
+) -> Charged:
     assert transaction.requested_nanos is not None
     return Charged(
         transaction_id=transaction.id,
@@ -113,7 +124,7 @@ def _charged(state: AccountState, transaction: Transaction, hold: Hold | None = 
         shortfall_nanos=transaction.shortfall_nanos,
         hold_id=hold.id if hold else None,
         booked_at_micros=transaction.booked_at_micros,
-        standing=standing(state),
+        standing=standing(state, context.now_micros),
     )
 
 

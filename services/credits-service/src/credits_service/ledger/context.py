@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from credits_service.ledger.answers import Standing
 from credits_service.ledger.journal import Draft, Journal, Origin, Transaction
+from credits_service.ledger.spending import spendable
 from credits_service.ledger.state import AccountState
 
 
@@ -31,7 +32,13 @@ class Context(NamedTuple):
         )
 
 
-def standing(state: AccountState) -> Standing:
-    """Return the account's figures as they are now."""
+def standing(state: AccountState, now_micros: int) -> Standing:
+    """Return the account's figures as they are at a moment."""
     account = state.account
-    return Standing(account.user_id, account.balance_nanos, account.held_nanos, account.seq)
+    return Standing(
+        account.user_id,
+        account.balance_nanos,
+        account.held_nanos,
+        account.seq,
+        spendable(account, now_micros).nanos,
+    )

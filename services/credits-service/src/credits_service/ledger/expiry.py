@@ -3,7 +3,7 @@
 from credits_service.ledger.context import Context
 from credits_service.ledger.journal import Draft, LotUse
 from credits_service.ledger.lots import is_due, order_of
-from credits_service.ledger.settlement import end_hold, settle
+from credits_service.ledger.settlement import capture_details, end_hold, settle
 from credits_service.ledger.state import AccountState
 
 _EXPIRED_HOLD = "Settled when the hold expired, from its last reported progress"
@@ -30,12 +30,20 @@ def expire_holds(state: AccountState, context: Context) -> None:
         used = max(0, hold.progress_nanos - hold.used_nanos)
         if used:
             template = Draft(
-                kind="charge", amount_nanos=0, lots=(), description=_EXPIRED_HOLD, hold_id=hold.id
+                kind="charge",
+                amount_nanos=0,
+                lots=(),
+                description=_EXPIRED_HOLD,
+                hold_id=hold.id,
+                details=capture_details("expired"),
             )
-            settle(state, hold, used, template=template, end="expired", context=context)
+            booked = settle(state, hold, used, template=template, end="expired", context=context)
+            charged_nanos = -booked.amount_nanos
             hold.settled_nanos = used
         else:
+            charged_nanos = 0
             end_hold(state, hold, "expired", context)
+        context.journal.event_log.hold_expired(hold, charged_nanos, context.now_micros)
         expire_lots(state, context)
 
 

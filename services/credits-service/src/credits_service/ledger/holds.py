@@ -16,6 +16,7 @@ from credits_service.ledger.context import Context, standing
 from credits_service.ledger.expiry import expire_lots
 from credits_service.ledger.operations import AmendHold, PlaceHold, ReleaseHold
 from credits_service.ledger.settlement import end_hold
+from credits_service.ledger.spending import spendable
 from credits_service.ledger.state import AccountState, Hold
 
 
@@ -27,9 +28,9 @@ def place_hold(
     if account.status != "open":
         return AccountRefused(account.user_id, account.status)
     minimum = operation.min_amount_nanos or operation.amount_nanos
-    amount = min(operation.amount_nanos, account.available_nanos)
+    amount = min(operation.amount_nanos, spendable(account, context.now_micros).nanos)
     if amount < minimum:
-        return insufficient(state, minimum)
+        return insufficient(state, minimum, context)
     now = context.now_micros
     hold = Hold(
         id=context.new_id(),
@@ -51,7 +52,7 @@ def place_hold(
     )
     state.holds[hold.id] = hold
     account.updated_at_micros = now
-    return HoldPlaced(msgspec.structs.replace(hold), standing(state))
+    return HoldPlaced(msgspec.structs.replace(hold), standing(state, context.now_micros))
 
 
 def amend_hold(
@@ -67,8 +68,8 @@ def amend_hold(
     if raise_nanos:
         if state.account.status != "open":
             return AccountRefused(state.account.user_id, state.account.status)
-        if raise_nanos > state.account.available_nanos:
-            return insufficient(state, raise_nanos, own_nanos=hold.uncaptured_nanos)
+        if raise_nanos > spendable(state.account, context.now_micros).nanos:
+            return insufficient(state, raise_nanos, context, own_nanos=hold.uncaptured_nanos)
         hold.lots = lots.merged((*hold.lots, *lots.reserve(state, raise_nanos)))
         hold.amount_nanos += raise_nanos
     if operation.ttl_micros is not None:
@@ -76,7 +77,7 @@ def amend_hold(
         hold.expires_at_micros = max(hold.expires_at_micros, expiry)
     hold.progress_nanos = max(hold.progress_nanos, operation.progress_nanos or 0)
     hold.updated_at_micros = context.now_micros
-    return _answer(state, hold)
+    return _answer(state, hold, context)
 
 
 def release_hold(
@@ -89,8 +90,8 @@ def release_hold(
     if hold.status == "active":
         end_hold(state, hold, "released", context)
         expire_lots(state, context)
-    return _answer(state, hold)
+    return _answer(state, hold, context)
 
 
-def _answer(state: AccountState, hold: Hold) -> HoldAnswer:
-    return HoldAnswer(msgspec.structs.replace(hold), standing(state))
+def _answer(state: AccountState, hold: Hold, context: Context) -> HoldAnswer:
+    return HoldAnswer(msgspec.structs.replace(hold), standing(state, context.now_micros))

@@ -24,6 +24,9 @@ class Remembered(NamedTuple):
     body: bytes
 
 
+# Plain numbers: each look-up in an enumeration costs, and every answer passes here.
+_PAYMENT_REQUIRED = HTTPStatus.PAYMENT_REQUIRED.value
+_SUCCESS = (200, 300)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,4 +37,4 @@ def fingerprint(operation: Operation) -> bytes:
 
 def is_remembered(status: int) -> bool:
     """Whether an answer is final: success, or proof that the account can't pay."""
-    return status == HTTPStatus.PAYMENT_REQUIRED or HTTPStatus.OK <= status < 300  # noqa: PLR2004 - 2xx
+    return _SUCCESS[0] <= status < _SUCCESS[1] or status == _PAYMENT_REQUIRED

@@ -6,18 +6,22 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from credits_service.core.money import MAX_NANOS
+from credits_service.ledger.events import EventLog, EventRules
+from credits_service.ledger.spending import count_spent
 from credits_service.ledger.state import AccountState
 
-TransactionKind = Literal["topup", "charge", "lot_expiry", "refund"]
+TransactionKind = Literal["topup", "charge", "lot_expiry", "refund", "forfeiture", "account_change"]
 # `wallet` is the user's account; the others are the platform's. Theirs carry no balance row
 # that every charge would have to update: they are summed up when they are read.
 Leg = Literal["wallet", "funding", "revenue", "breakage"]
 
+# An account change moves no money and has no entries.
 COUNTER_LEG: dict[TransactionKind, Leg] = {
     "topup": "funding",
     "charge": "revenue",
     "lot_expiry": "breakage",
     "refund": "revenue",
+    "forfeiture": "breakage",
 }
 
 
@@ -55,6 +59,8 @@ class Transaction(msgspec.Struct, frozen=True):
         exact_cost_picos: a charge's cost before it was rounded up (text: no bound).
         reverses_id: the charge that a refund reverses.
         idempotency_key: the key it was asked for with, kept after the key is forgotten.
+        details: JSON text: a top-up's terms, what an account change changed, how a capture
+            left its hold. None for others, and in ledgers of older versions.
         hash: SHA-256 over the account's previous hash and this row with its entries.
     """
 
@@ -80,6 +86,7 @@ class Transaction(msgspec.Struct, frozen=True):
     principal: str
     request_id: str
     idempotency_key: str | None
+    details: str | None
     hash: bytes
 
 
@@ -107,6 +114,7 @@ class Draft(msgspec.Struct, frozen=True):
     price: str | None = None
     metadata: str | None = None
     exact_cost_picos: str | None = None
+    details: str | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -114,6 +122,8 @@ _encode = msgspec.json.Encoder().encode
 
 def chain_hash(previous: bytes, transaction: Transaction, entries: list[Entry]) -> bytes:
     """Return the hash of a transaction: of all it says, its entries, and what went before."""
+    # Left out where there are none: so transactions were hashed before there were details.
+    details = () if transaction.details is None else (transaction.details,)
     content = _encode(
         (
             transaction.id,
@@ -139,17 +149,23 @@ def chain_hash(previous: bytes, transaction: Transaction, entries: list[Entry]) 
             transaction.request_id,
             transaction.idempotency_key,
             [(entry.leg, entry.user_id, entry.amount_nanos) for entry in entries],
+            *details,
         )
     )
     return hashlib.sha256(previous + content).digest()
 
 
 class Journal:
-    """Collects the rows that a batch appends."""
+    """Collects the rows that a batch appends.
 
-    def __init__(self) -> None:
+    Args:
+        rules: which events are written down besides; None for none.
+    """
+
+    def __init__(self, rules: EventRules | None = None) -> None:
         self.transactions: list[Transaction] = []
         self.entries: list[Entry] = []
+        self.event_log = EventLog(rules)
 
     def book(
         self,
@@ -197,12 +213,22 @@ class Journal:
             principal=origin.principal,
             request_id=origin.request_id,
             idempotency_key=origin.idempotency_key,
+            details=draft.details,
             hash=b"",
         )
+        if draft.kind == "charge" and amount:
+            count_spent(account, -amount, now_micros)
         account.updated_at_micros = now_micros
         account.shortfall_nanos = min(MAX_NANOS, account.shortfall_nanos + draft.shortfall_nanos)
         account.head_hash = chain_hash(account.head_hash, transaction, entries)
-        transaction = msgspec.structs.replace(transaction, hash=account.head_hash)
+        # It is not known to anybody yet; a second one would be a copy of all its values.
+        msgspec.structs.force_setattr(transaction, "hash", account.head_hash)
         self.transactions.append(transaction)
         self.entries += entries
+        self.event_log.balance_changed(
+            account,
+            account.balance_nanos - amount,
+            transaction_id=transaction_id,
+            now_micros=now_micros,
+        )
         return transaction

@@ -4,9 +4,11 @@ A field that is added later gets a default and is left out of the encoding while
 (`omit_defaults`), so that fingerprints of remembered requests stay what they were.
 """
 
+from typing import Final
+
 import msgspec
 
-from credits_service.ledger.state import LotSource
+from credits_service.ledger.state import AccountStatus, LotSource
 
 
 class Charge(msgspec.Struct, frozen=True, tag="charge", omit_defaults=True):
@@ -75,10 +77,47 @@ class TopUp(msgspec.Struct, frozen=True, tag="topup", omit_defaults=True):
     description: str = ""
 
 
+class Refund(msgspec.Struct, frozen=True, tag="refund", omit_defaults=True):
+    """Give back what a charge took, or a part of it.
+
+    Attributes:
+        amount_nanos: None means all that has not been given back yet.
+    """
+
+    transaction_id: str
+    reason: str
+    amount_nanos: int | None = None
+
+
+class ChangeAccount(msgspec.Struct, frozen=True, tag="change_account", omit_defaults=True):
+    """Freeze, open or close an account; set its limits. What is not named stays as it is.
+
+    Attributes:
+        forfeit: whether an account may be closed with credit left, which is then lost.
+        settings: new values of the account's fields named in `CHANGEABLE`; None takes a limit
+            away.
+    """
+
+    user_id: str
+    status: AccountStatus | None = None
+    forfeit: bool = False
+    settings: dict[str, int | None] = msgspec.field(default_factory=dict)
+
+
+CHANGEABLE: Final = (
+    "low_balance_nanos",
+    "limit_day_nanos",
+    "limit_month_nanos",
+    "limit_total_nanos",
+)
+
+
 class SettleDue(msgspec.Struct, frozen=True, tag="settle_due"):
     """Settle what is due on an account; every other operation does so as well, first."""
 
     user_id: str
 
 
-Operation = Charge | PlaceHold | AmendHold | ReleaseHold | TopUp | SettleDue
+Operation = (
+    Charge | PlaceHold | AmendHold | ReleaseHold | TopUp | Refund | ChangeAccount | SettleDue
+)

@@ -4,10 +4,20 @@ from typing import Literal
 
 import msgspec
 
+from credits_service.core.money import MAX_NANOS
 from credits_service.ledger import lots
 from credits_service.ledger.context import Context
 from credits_service.ledger.journal import Draft, Transaction
 from credits_service.ledger.state import AccountState, Hold
+
+_DETAILS = {
+    end: msgspec.json.encode({"end": end}).decode() for end in ("captured", "expired", "late", None)
+}
+
+
+def capture_details(end: Literal["captured", "expired", "late"] | None) -> str:
+    """Write down how a capture leaves its hold, for those who check the ledger."""
+    return _DETAILS[end]
 
 
 def settle(
@@ -34,7 +44,7 @@ def settle(
     """
     settled_before = min(amount_nanos, hold.settled_nanos)
     hold.settled_nanos -= settled_before
-    hold.used_nanos += amount_nanos
+    hold.used_nanos = min(MAX_NANOS, hold.used_nanos + amount_nanos)
     due = amount_nanos - settled_before
     from_hold = min(due, hold.uncaptured_nanos)
     from_free = min(due - from_hold, state.account.available_nanos)

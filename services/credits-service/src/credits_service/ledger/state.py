@@ -30,6 +30,12 @@ class Account(msgspec.Struct):
         shortfall_nanos: what was used but could not be paid, over the account's life.
         seq: number of the last transaction; 0 before the first.
         head_hash: hash of the last transaction.
+        low_balance_nanos: below this a balance is reported as low; None means the default.
+        limit_day_nanos: the most that charges may take in a day (UTC); so `limit_month_nanos`
+            in a month and `limit_total_nanos` ever. None means no limit.
+        spent_total_nanos: what charges have taken, over the account's life.
+        spent_day_nanos: what they took on the day of `spent_at_micros`; so `spent_month_nanos`.
+        spent_at_micros: moment of the last charge that was counted.
     """
 
     user_id: str
@@ -41,6 +47,14 @@ class Account(msgspec.Struct):
     head_hash: bytes
     created_at_micros: int
     updated_at_micros: int
+    low_balance_nanos: int | None = None
+    limit_day_nanos: int | None = None
+    limit_month_nanos: int | None = None
+    limit_total_nanos: int | None = None
+    spent_total_nanos: int = 0
+    spent_day_nanos: int = 0
+    spent_month_nanos: int = 0
+    spent_at_micros: int = 0
 
     @property
     def available_nanos(self) -> int:
@@ -104,7 +118,12 @@ class Hold(msgspec.Struct):
 
 
 class AccountState:
-    """An account with its live lots and the holds that a batch touches."""
+    """An account with the lots and holds that a batch may touch.
+
+    Attributes:
+        lots: those with something left in them, and those that a refund gives back to.
+        holds: those that are due, and those that a command names.
+    """
 
     __slots__ = ("account", "holds", "lots")
 

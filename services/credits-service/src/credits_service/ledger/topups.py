@@ -1,11 +1,15 @@
 """The rule of top-ups."""
 
+import msgspec
+
 from credits_service.core.money import MAX_NANOS
 from credits_service.ledger.answers import AccountRefused, ToppedUp, Unacceptable
 from credits_service.ledger.context import Context, standing
 from credits_service.ledger.journal import Draft, LotUse
 from credits_service.ledger.operations import TopUp
 from credits_service.ledger.state import GENESIS_HASH, Account, AccountState, Lot
+
+_encode = msgspec.json.Encoder().encode
 
 
 def new_account(user_id: str, now_micros: int) -> AccountState:
@@ -41,6 +45,18 @@ def unacceptable(
     return None
 
 
+def terms_of(lot: Lot) -> str:
+    """Write down a lot's terms, so that they are in the journal and can't be changed unseen."""
+    return _encode(
+        {
+            "source": lot.source,
+            "priority": lot.priority,
+            "expires_at_micros": lot.expires_at_micros,
+            "reference": lot.reference,
+        }
+    ).decode()
+
+
 def top_up(state: AccountState, operation: TopUp, context: Context) -> ToppedUp:
     """Add a lot; `unacceptable` has been asked before."""
     lot = Lot(
@@ -63,6 +79,7 @@ def top_up(state: AccountState, operation: TopUp, context: Context) -> ToppedUp:
             amount_nanos=operation.amount_nanos,
             lots=(LotUse(lot.id, operation.amount_nanos, False),),
             description=operation.description,
+            details=terms_of(lot),
         ),
     )
     return ToppedUp(
@@ -72,5 +89,5 @@ def top_up(state: AccountState, operation: TopUp, context: Context) -> ToppedUp:
         expires_at_micros=lot.expires_at_micros,
         reference=lot.reference,
         booked_at_micros=transaction.booked_at_micros,
-        standing=standing(state),
+        standing=standing(state, context.now_micros),
     )

@@ -1,0 +1,60 @@
+"""How accounts are written."""
+
+import msgspec
+
+from credits_service.api import wire
+from credits_service.core.moments import moment_or_none, rfc3339
+from credits_service.core.money import optional_usd, usd_from_nanos
+from credits_service.ledger.lots import order_of
+from credits_service.ledger.spending import spendable, spent
+from credits_service.ledger.state import Account, AccountState, Lot
+
+
+def account_body(state: AccountState, now_micros: int) -> wire.AccountResponse:
+    """Write an account with its live lots in the order of use, as it is at a moment."""
+    live = sorted((lot for lot in state.lots.values() if lot.remaining_nanos), key=order_of)
+    figures = msgspec.structs.asdict(account_summary(state.account, now_micros))
+    return wire.AccountResponse(**figures, lots=[_lot(lot) for lot in live])
+
+
+def account_summary(account: Account, now_micros: int) -> wire.AccountSummary:
+    """Write an account's figures."""
+    used = spent(account, now_micros)
+    return wire.AccountSummary(
+        user_id=account.user_id,
+        status=account.status,
+        unit="USD",
+        balance=usd_from_nanos(account.balance_nanos),
+        held=usd_from_nanos(account.held_nanos),
+        available=usd_from_nanos(account.available_nanos),
+        spendable=usd_from_nanos(spendable(account, now_micros).nanos),
+        shortfall=usd_from_nanos(account.shortfall_nanos),
+        low_balance=optional_usd(account.low_balance_nanos),
+        limits=wire.SpendLimits(
+            day=optional_usd(account.limit_day_nanos),
+            month=optional_usd(account.limit_month_nanos),
+            total=optional_usd(account.limit_total_nanos),
+        ),
+        spent=wire.SpentBody(
+            day=usd_from_nanos(used.day_nanos),
+            month=usd_from_nanos(used.month_nanos),
+            total=usd_from_nanos(used.total_nanos),
+        ),
+        seq=account.seq,
+        created_at=rfc3339(account.created_at_micros),
+        updated_at=rfc3339(account.updated_at_micros),
+    )
+
+
+def _lot(lot: Lot) -> wire.LotBody:
+    return wire.LotBody(
+        lot_id=lot.id,
+        source=lot.source,
+        priority=lot.priority,
+        granted=usd_from_nanos(lot.granted_nanos),
+        remaining=usd_from_nanos(lot.remaining_nanos),
+        held=usd_from_nanos(lot.held_nanos),
+        expires_at=moment_or_none(lot.expires_at_micros),
+        created_at=rfc3339(lot.created_at_micros),
+        reference=lot.reference,
+    )

@@ -1,0 +1,1 @@
+"""The `credits` command: the ledger from a terminal or a script."""

@@ -1,0 +1,52 @@
+"""Checks what belongs to no account: rows without their parents, the sum of the whole ledger."""
+
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from credits_service.db.tables import accounts, entries, transactions
+from credits_service.ledger.violations import Violation
+
+_MAX_FOUND = 20
+
+
+async def audit_whole(connection: AsyncConnection) -> list[Violation]:
+    """Check the ledger as a whole, on a connection with an open transaction."""
+    found = [
+        Violation(invariant, user_id, f"{name} {row}")
+        for invariant, name, query in _CHECKS
+        for user_id, row in await connection.execute(query.limit(_MAX_FOUND))
+    ]
+    total = await connection.scalar(select(func.sum(entries.c.amount_nanos)))
+    if total:
+        found.append(Violation("1 entries sum to 0", None, f"the whole ledger sums to {total}"))
+    return found
+
+
+_CHECKS: tuple[tuple[str, str, Select[Any]], ...] = (
+    (
+        "1 entries belong to transactions",
+        "entry of transaction",
+        select(entries.c.user_id, entries.c.transaction_id)
+        .join_from(
+            entries, transactions, transactions.c.id == entries.c.transaction_id, isouter=True
+        )
+        .where(transactions.c.id.is_(None)),
+    ),
+    (
+        "3 transactions belong to accounts",
+        "transaction",
+        select(transactions.c.user_id, func.min(transactions.c.id))
+        .join_from(
+            transactions, accounts, accounts.c.user_id == transactions.c.user_id, isouter=True
+        )
+        .where(accounts.c.user_id.is_(None))
+        .group_by(transactions.c.user_id),
+    ),
+    (
+        "2 amounts are in USD",
+        "account",
+        select(accounts.c.user_id, accounts.c.user_id).where(accounts.c.unit != "USD"),
+    ),
+)

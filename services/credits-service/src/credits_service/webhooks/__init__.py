@@ -1,0 +1,1 @@
+"""Events of the ledger, delivered to the operator's own endpoint."""
