@@ -70,7 +70,7 @@ _API = Stage(
 _STORAGE = Stage(
     "storage",
     12,
-    ("test_storage", "test_accounts_api", "test_machine_http", "test_concurrency"),
+    ("test_two_services", "test_storage", "test_accounts_api", "test_machine_http"),
 )
 _STAGES = {"rules": (_RULES, _API, _STORAGE), "storage": (_API, _STORAGE)}
 
