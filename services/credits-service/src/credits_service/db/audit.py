@@ -4,33 +4,31 @@ Memory does not grow with the ledger: rows are streamed in the order in which th
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, collate, select
+from sqlalchemy import ColumnElement, Table, collate, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from credits_service.db import rows
 from credits_service.db.audit_keys import audit_keys
 from credits_service.db.audit_whole import audit_whole
 from credits_service.db.bulk import columns_of, member_of, members
-from credits_service.db.history import count_transactions
+from credits_service.db.history import account_pages, count_transactions, history_rows
 from credits_service.db.progress import Report, silent
-from credits_service.db.streams import grouped, merged
-from credits_service.db.tables import accounts, entries, holds, lots, transactions
+from credits_service.db.streams import Row, grouped, merged, streamed
+from credits_service.db.tables import holds, lots, transactions
 from credits_service.ledger.invariants import AccountAudit
-from credits_service.ledger.journal import Entry, Transaction
+from credits_service.ledger.journal import Transaction
 from credits_service.ledger.refund_audit import audit_refunds
 from credits_service.ledger.state import Account, Lot
 from credits_service.ledger.violations import Violation, Violations
 
-_ACCOUNTS_PER_PAGE = 100
 _WIDTH = len(rows.TRANSACTION)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, TypeError, ValueError)
 
-Row = Sequence[Any]
 Item = TypeVar("Item")
 
 
@@ -85,42 +83,22 @@ class _Run:
     async def check(self, user_ids: Collection[str] | None) -> None:
         self._total = await count_transactions(self._connection, user_ids)
         self._report()
-        if user_ids is None:
-            await self._check_all()
-        else:
-            await self._check_some(user_ids)
-
-    async def _check_all(self) -> None:
-        after = ""
-        while page := await self._page(_by_user().where(accounts.c.user_id > after)):
+        async for page in account_pages(self._connection, user_ids):
             await self._check_accounts(page)
-            after = page[-1].user_id
-        self.violations.extend(await audit_whole(self._connection))
-        self.violations.extend(await audit_keys(self._connection))
-
-    async def _check_some(self, user_ids: Collection[str]) -> None:
-        asked = sorted(set(user_ids))
-        for first in range(0, len(asked), _ACCOUNTS_PER_PAGE):
-            some = set(asked[first : first + _ACCOUNTS_PER_PAGE])
-            users = {"users": members(some, self._dialect)}
-            page = await self._page(_by_user().where(self._of_users(accounts)), users)
-            if page:
-                await self._check_accounts(page)
-
-    async def _page(self, query: Select[Any], users: dict[str, Any] | None = None) -> list[Account]:
-        found = await self._connection.execute(query.limit(_ACCOUNTS_PER_PAGE), users)
-        return [rows.account_from(row) for row in found]
+        if user_ids is None:
+            self.violations.extend(await audit_whole(self._connection))
+            self.violations.extend(await audit_keys(self._connection))
 
     async def _check_accounts(self, page: Sequence[Account]) -> None:
         self.accounts += len(page)
         users = {"users": members({a.user_id for a in page}, self._dialect)}
         lots_of: dict[str, list[Lot]] = defaultdict(list)
         query = select(*columns_of(lots, rows.LOT)).where(self._of_users(lots))
-        async for row in self._stream(query, users):
+        async for row in streamed(self._connection, query, users):
             lot = rows.lot_from(row)
             lots_of[lot.user_id].append(lot)
         audits = {a.user_id: AccountAudit(a, lots_of[a.user_id]) for a in page}
-        await self._check_transactions(audits, users)
+        await self._check_transactions(audits)
         await self._check_holds(audits, users)
         await self._check_refunds(audits, users)
         for account_audit in audits.values():
@@ -138,12 +116,6 @@ class _Run:
         """Order as Python orders text, whatever the database's language."""
         return collate(column, "C") if self._dialect == "postgresql" else column
 
-    async def _stream(self, query: Select[Any], users: dict[str, Any]) -> AsyncIterator[Row]:
-        async with self._connection.stream(query, users) as result:
-            async for partition in result.partitions(1000):
-                for row in partition:
-                    yield row
-
     def _read(self, read: Callable[[Any], Item], row: Row, name: str) -> Item | None:
         """Read a row; one that can't be read is a violation."""
         try:
@@ -153,24 +125,12 @@ class _Run:
             self.violations.add(Violation("rows can be read", row[1], detail))
             return None
 
-    async def _check_transactions(
-        self, audits: dict[str, AccountAudit], users: dict[str, Any]
-    ) -> None:
-        query = (
-            select(*columns_of(transactions, rows.TRANSACTION), *columns_of(entries, rows.ENTRY))
-            .join_from(
-                transactions, entries, entries.c.transaction_id == transactions.c.id, isouter=True
-            )
-            .where(self._of_users(transactions))
-            # The wallet's leg first, as it was hashed.
-            .order_by(transactions.c.user_id, transactions.c.seq, entries.c.leg.desc())
-        )
-        async for group in grouped(self._stream(query, users), key=lambda row: row[0]):
-            legs = [Entry(*row[_WIDTH:]) for row in group if row[_WIDTH] is not None]
+    async def _check_transactions(self, audits: dict[str, AccountAudit]) -> None:
+        async for row, legs in history_rows(self._connection, audits):
             self.transactions += 1
             if self.transactions % 10_000 == 0:
                 self._report()
-            transaction = self._read(rows.transaction_from, group[0][:_WIDTH], "transaction")
+            transaction = self._read(rows.transaction_from, row, "transaction")
             if transaction is not None:
                 audits[transaction.user_id].transaction(transaction, legs)
 
@@ -191,8 +151,8 @@ class _Run:
             )
         )
         pairs = merged(
-            self._stream(holds_query, users),
-            self._stream(captures_query, users),
+            streamed(self._connection, holds_query, users),
+            streamed(self._connection, captures_query, users),
             left_key=lambda row: (row[1], row[0]),
             right_key=lambda row: (row[1], row[rows.TRANSACTION.index("hold_id")]),
         )
@@ -233,14 +193,12 @@ class _Run:
             .order_by(transactions.c.reverses_id, transactions.c.seq)
         )
         key = rows.TRANSACTION.index("reverses_id")
-        async for group in grouped(self._stream(query, users), key=lambda row: row[key]):
+        async for group in grouped(
+            streamed(self._connection, query, users), key=lambda row: row[key]
+        ):
             refunds = self._transactions_of([row[:_WIDTH] for row in group])
             charges = self._transactions_of([group[0][_WIDTH:]] if group[0][_WIDTH] else [])
             for refund in refunds[:1]:
                 audit_refunds(
                     charges[0] if charges else None, refunds, audits[refund.user_id].violations
                 )
-
-
-def _by_user() -> Select[Any]:
-    return select(*columns_of(accounts, rows.ACCOUNT)).order_by(accounts.c.user_id)

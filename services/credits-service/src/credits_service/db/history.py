@@ -5,17 +5,16 @@ from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from credits_service.db import rows
 from credits_service.db.bulk import columns_of, member_of, members
-from credits_service.db.streams import grouped
+from credits_service.db.streams import Row, grouped, streamed
 from credits_service.db.tables import accounts, entries, transactions
 from credits_service.ledger.journal import Entry, Transaction
 from credits_service.ledger.state import Account
 
 _ACCOUNTS_PER_PAGE = 100
-_ROWS_PER_FETCH = 1000
 
 
 async def account_pages(
@@ -44,12 +43,13 @@ async def account_pages(
         after = page[-1].user_id
 
 
-async def history(
+async def history_rows(
     connection: AsyncConnection, user_ids: Iterable[str]
-) -> AsyncIterator[tuple[Transaction, list[Entry]]]:
+) -> AsyncIterator[tuple[Row, list[Entry]]]:
     """Read the transactions of some accounts, by account and number, each with its entries.
 
-    The wallet's leg comes first, as it was hashed.
+    A transaction is given as its row, which may be one that can't be read. The wallet's leg
+    comes first, as it was hashed.
     """
     width = len(rows.TRANSACTION)
     dialect = connection.dialect.name
@@ -61,16 +61,18 @@ async def history(
         .where(member_of(transactions.c.user_id, "users", dialect))
         .order_by(transactions.c.user_id, transactions.c.seq, entries.c.leg.desc())
     )
-    async with connection.stream(query, {"users": members(user_ids, dialect)}) as result:
-        async for group in grouped(_rows(result), key=itemgetter(0)):
-            legs = [Entry(*row[width:]) for row in group if row[width] is not None]
-            yield rows.transaction_from(group[0][:width]), legs
+    found = streamed(connection, query, {"users": members(user_ids, dialect)})
+    async for group in grouped(found, key=itemgetter(0)):
+        legs = [Entry(*row[width:]) for row in group if row[width] is not None]
+        yield group[0][:width], legs
 
 
-async def _rows(result: AsyncResult[Any]) -> AsyncIterator[Any]:
-    async for partition in result.partitions(_ROWS_PER_FETCH):
-        for row in partition:
-            yield row
+async def history(
+    connection: AsyncConnection, user_ids: Iterable[str]
+) -> AsyncIterator[tuple[Transaction, list[Entry]]]:
+    """Read the same as transactions."""
+    async for row, legs in history_rows(connection, user_ids):
+        yield rows.transaction_from(row), legs
 
 
 async def count_transactions(

@@ -1,10 +1,25 @@
 """Streams of rows: grouped, and brought together, without holding all of them."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
+
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_ROWS_PER_FETCH = 1000
 
 Row = Sequence[Any]
 Key = Callable[[Row], Any]
+
+
+async def streamed(
+    connection: AsyncConnection, query: Select[Any], parameters: Mapping[str, Any]
+) -> AsyncIterator[Row]:
+    """Read the rows of a query, some at a time."""
+    async with connection.stream(query, parameters) as result:
+        async for partition in result.partitions(_ROWS_PER_FETCH):
+            for row in partition:
+                yield row
 
 
 async def grouped(stream: AsyncIterator[Row], *, key: Key) -> AsyncIterator[list[Row]]:
