@@ -1,19 +1,12 @@
 """What every test may use: the two ledger engines, named plainly in the report."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.databases import postgres_database, postgres_problem
-
-ENGINES = ("sqlite", "postgresql")
-
-
-def real_components_required() -> bool:
-    """In CI a missing component is a failure, never a silent skip."""
-    return os.environ.get("CI", "").lower() in {"1", "true"}
+from support.databases import postgres_problem
+from support.ledgers import ENGINES, empty_ledger
 
 
 def pytest_report_header() -> list[str]:
@@ -30,13 +23,5 @@ def pytest_report_header() -> list[str]:
 @pytest.fixture(params=ENGINES)
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """`DATABASE_URL` of an empty ledger, once on SQLite and once on PostgreSQL."""
-    if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite3'}"
-        return
-    problem = postgres_problem()
-    if problem is not None:
-        if real_components_required():
-            pytest.fail(f"PostgreSQL is required in CI and could not be reached: {problem}")
-        pytest.skip(f"PostgreSQL could not be reached: {problem}")
-    with postgres_database() as url:
+    with empty_ledger(request.param, tmp_path) as url:
         yield url

@@ -1,6 +1,5 @@
 """Running credits services, one of them with a clock that a test moves."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from credits.bad_requests import World
 from credits.client import CreditsClient, app_of
 from credits.drivers import Clock
-from support.databases import postgres_database, postgres_problem
+from support.ledgers import ENGINES, empty_ledger
 from support.live_server import live_server
 
 
@@ -34,18 +33,13 @@ def timed_service(clock: Clock, tmp_path: Path) -> Iterator[CreditsClient]:
         yield client
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=ENGINES)
 def world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     """One service for all tests of a file: they are to leave it as it was."""
     with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('bad') / 'ledger.sqlite3'}"
-        elif problem := postgres_problem():
-            in_ci = os.environ.get("CI", "").lower() in {"1", "true"}
-            (pytest.fail if in_ci else pytest.skip)(f"PostgreSQL could not be reached: {problem}")
-        else:
-            url = stack.enter_context(postgres_database())
+        folder = tmp_path_factory.mktemp("world")
+        url = stack.enter_context(empty_ledger(request.param, folder))
         base_url = stack.enter_context(live_server(app_of(url)))
         yield World(stack.enter_context(CreditsClient(base_url)))

@@ -6,7 +6,7 @@ import pytest
 
 from credits.client import CreditsClient, credits_process
 from credits.load import Request, all_at_once
-from support.databases import postgres_database, postgres_problem
+from support.databases import postgres_database, require_postgres
 
 AFFORDABLE = 50
 CLIENTS = 200
@@ -53,9 +53,7 @@ def test_exactly_as_many_holds_succeed_as_the_credit_covers(ledger_url: str) -> 
 @pytest.fixture
 def postgres_url() -> str:
     """Two server processes need PostgreSQL."""
-    problem = postgres_problem()
-    if problem is not None:
-        pytest.skip(f"PostgreSQL could not be reached: {problem}")
+    require_postgres()
     return ""
 
 

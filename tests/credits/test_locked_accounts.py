@@ -21,7 +21,7 @@ from credits_service.ledger.batch import Command, Result
 from credits_service.ledger.idempotency import IdempotencyKey
 from credits_service.ledger.operations import AmendHold, Charge, Operation, PlaceHold, TopUp
 from credits_service.ledger.writer import Writer
-from support.databases import postgres_database, postgres_problem
+from support.databases import postgres_database, require_postgres
 
 LOCK_SECONDS = 0.2
 LOCK = "SELECT * FROM accounts WHERE user_id = $1 FOR UPDATE"
@@ -30,9 +30,7 @@ LOCK = "SELECT * FROM accounts WHERE user_id = $1 FOR UPDATE"
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """SQLite locks no rows."""
-    problem = postgres_problem()
-    if problem is not None:
-        pytest.skip(f"PostgreSQL could not be reached: {problem}")
+    require_postgres()
     with postgres_database() as url:
         yield url
 

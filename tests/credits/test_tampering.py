@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from conftest import ENGINES
 from credits.tampered_ledger import TamperedLedger
 from credits_service.db.tables import metadata
 from credits_service.ledger.invariants import Violation
-from support.ledgers import empty_ledger
+from support.ledgers import ENGINES, empty_ledger
 
 _KEYS = {"accounts": "user_id", "entries": "transaction_id", "idempotency_keys": "key"}
 

@@ -8,8 +8,7 @@ import pytest
 
 from credits.client import CreditsClient, credits_process
 from credits.load import Request, send_at_once
-from support.databases import postgres_database, postgres_problem
-from support.postgres_cluster import skip_or_fail
+from support.databases import postgres_database, require_postgres
 
 REQUESTS = 150
 CUTS = 5
@@ -17,9 +16,7 @@ CUTS = 5
 
 @pytest.fixture
 def ledger() -> str:
-    problem = postgres_problem()
-    if problem is not None:
-        skip_or_fail(f"PostgreSQL could not be reached: {problem}")
+    require_postgres()
     return ""
 
 

@@ -18,7 +18,6 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import ENGINES
 from credits.client import app_of
 from credits.drivers import Clock
 from credits_service.webhooks.delivery import Deliverer
@@ -32,7 +31,7 @@ from faults.kill_points import (
 )
 from faults.kill_round import LOW_BALANCE_USD, Ledger, Round, opened, prepare, recover, send
 from support.fork_server import ForkServer
-from support.ledgers import empty_ledger
+from support.ledgers import ENGINES, empty_ledger
 
 _SIGKILL = -9
 _KILLS_PER_POINT = 2

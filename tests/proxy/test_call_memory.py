@@ -26,7 +26,7 @@ from ai_proxy_service.services.call_stores import (
     RedisCallStore,
     SqliteCallStore,
 )
-from conftest import real_components_required
+from support.components import skip_or_fail
 
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379")
 STORES = ("memory", "file", "redis")
@@ -49,9 +49,7 @@ def redis_url(monkeypatch: pytest.MonkeyPatch) -> str:
         with redis.Redis.from_url(REDIS_URL, socket_timeout=5) as client:
             client.ping()
     except redis.RedisError as error:
-        if real_components_required():
-            pytest.fail(f"Redis is required in CI and could not be reached: {error}")
-        pytest.skip(f"Redis could not be reached: {error}")
+        skip_or_fail(f"Redis could not be reached: {error}")
     monkeypatch.setattr(call_stores, "REDIS_TIMEOUT_SECONDS", 30)
     monkeypatch.setattr(RedisCallStore, "timeout_seconds", 30)
     return REDIS_URL

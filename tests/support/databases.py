@@ -9,6 +9,8 @@ from functools import cache
 
 import asyncpg
 
+from support.components import skip_or_fail
+
 DEFAULT_POSTGRES_URL = "postgresql://root@127.0.0.1:5432/test"
 _CONNECT_TIMEOUT_SECONDS = 5
 
@@ -35,6 +37,13 @@ def postgres_problem() -> str | None:
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def require_postgres() -> None:
+    """Skip the test if PostgreSQL can't be used; fail it in CI."""
+    problem = postgres_problem()
+    if problem is not None:
+        skip_or_fail(f"PostgreSQL could not be reached: {problem}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from support.components import skip_or_fail
 from support.postgres_cluster import (
     DATABASE,
     HOST,
@@ -14,7 +15,6 @@ from support.postgres_cluster import (
     PostgresServer,
     as_owner,
     free_port,
-    skip_or_fail,
     wait_until,
 )
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-import pytest
+from support.components import skip_or_fail
 
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
@@ -28,17 +28,6 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _is_ci() -> bool:
-    return os.environ.get("CI", "").lower() in {"1", "true"}
-
-
-def skip_or_fail(reason: str) -> None:
-    """A missing part is a plain skip on a developer's machine, and a failure in CI."""
-    if _is_ci():
-        pytest.fail(f"required in CI: {reason}")
-    pytest.skip(reason)
 
 
 def server_binaries() -> Path:
