@@ -48,6 +48,12 @@ async def test_a_402_says_what_there_is_and_whether_waiting_helps(
     assert caught.value.available_nanos == 100_000_000
     assert caught.value.retryable
     assert caught.value.status == 402
+    assert caught.value.headers == {
+        "x-should-retry": "false",
+        "x-credits-available": "0.1",
+        "x-credits-required": "0.5",
+        "x-credits-waiting-helps": "true",
+    }
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 409, 422, 429, 500, 503])

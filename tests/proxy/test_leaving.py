@@ -68,6 +68,21 @@ async def test_what_breaks_off_while_draining_is_charged_as_far_as_it_was_report
     assert settlement.metadata["estimated"] is True
 
 
+async def test_a_drain_is_bounded_in_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ai_proxy_service.core.completion.DRAIN_BYTES_MAX", 2_000)
+    bench.gemini.items = [text_chunk("x" * 1_000, output=tokens) for tokens in range(1, 10)]
+    relay = bench.relay()
+    completion = await relay.open(make_order())
+
+    completion.abandon()
+    await relay.aclose(timeout_seconds=30)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 3 * OUTPUT_NANOS
+    assert settlement.metadata["estimated"] is True
+    assert bench.gemini.streams[0].closed
+
+
 async def test_a_drain_that_does_not_end_is_settled_when_the_process_ends(bench: Bench) -> None:
     bench.gemini.gate = asyncio.Event()  # never opened
     relay = bench.relay()

@@ -3,8 +3,9 @@
 import pytest
 
 from ai_proxy_service.core.authorisation import HoldPolicy
+from ai_proxy_service.core.pricing import cost_of
 from support.fakes import text_chunk
-from support.orders import OUTPUT_NANOS, make_order
+from support.orders import CATALOG, OUTPUT_NANOS, make_order
 from support.relay_bench import USD, Bench, read_all
 
 
@@ -141,3 +142,66 @@ async def test_thinking_that_is_not_shown_is_metered_all_the_same(
     assert completion.cut_off
     assert len(bench.billing.settlements) == 1
     assert bench.gemini.streams[0].received < len(hidden)
+
+
+async def test_the_hold_follows_input_that_grows_in_mid_stream(bench: Bench) -> None:
+    """Google's own tools bring input that nobody could know of before."""
+    quiet = [text_chunk("x", output=tokens) for tokens in (10, 20)]
+    bench.gemini.items = [
+        *quiet,
+        *(text_chunk("x", tool_prompt=100_000, output=tokens) for tokens in range(30, 100, 10)),
+    ]
+    completion = await bench.relay().open(make_order(input_may_grow=True))
+
+    await read_all(completion)
+    held_nanos = bench.billing.holds["hold-chatcmpl-test"]
+    settled = await completion.settle()
+
+    assert held_nanos >= settled.charged_nanos == 100_010 * 300 + 90 * OUTPUT_NANOS
+
+
+async def test_an_answer_is_cut_off_whose_input_grows_beyond_the_credit(bench: Bench) -> None:
+    bench.billing.available_nanos = 116 * 300 + 5_000 * OUTPUT_NANOS
+    bench.gemini.items = [
+        text_chunk("x", output=10),
+        text_chunk("x", tool_prompt=1_000_000, output=20),
+        *(text_chunk("x", tool_prompt=1_000_000, output=tokens) for tokens in range(30, 100, 10)),
+    ]
+    completion = await bench.relay().open(make_order(input_may_grow=True))
+
+    await read_all(completion)
+
+    assert completion.cut_off
+    assert bench.gemini.streams[0].received == 2
+    await completion.settle()
+
+
+async def test_what_a_text_prompt_did_not_cost_pays_for_output(bench: Bench) -> None:
+    """A byte was held for as a token: once Gemini has counted, the rest is free again."""
+    bench.gemini.items = [text_chunk("x", output=tokens) for tokens in range(50, 20_001, 50)]
+    completion = await bench.relay().open(make_order(prompt_bound_tokens=40_000))
+    bench.billing.available_nanos = 0
+    held_nanos = bench.billing.holds["hold-chatcmpl-test"]
+
+    await read_all(completion)
+    settled = await completion.settle()
+
+    assert completion.cut_off
+    assert held_nanos - 100 * OUTPUT_NANOS <= settled.charged_nanos <= held_nanos
+
+
+async def test_a_prompt_beyond_the_tier_makes_output_dearer_for_the_meter_too(bench: Bench) -> None:
+    price = CATALOG.models["gemini-2.5-pro"]
+    bench.gemini.items = [
+        text_chunk("x", output=10),
+        *(text_chunk("x", tool_prompt=250_000, output=tokens) for tokens in range(20, 20_000, 50)),
+    ]
+    order = make_order(model="gemini-2.5-pro", price=price, input_may_grow=True)
+    completion = await bench.relay().open(order)
+
+    while completion.usage is None or completion.usage.output_tokens < 15_000:
+        await completion.receive()
+    held_nanos = bench.billing.holds["hold-chatcmpl-test"]
+
+    assert held_nanos >= cost_of(completion.usage, price).amount_nanos
+    await completion.settle()

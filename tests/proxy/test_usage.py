@@ -156,3 +156,15 @@ def test_image_and_audio_tokens_are_never_more_than_there_are() -> None:
     usage = usage_of(UsageMetadata(candidates_token_count=10, candidates_tokens_details=details))
 
     assert (usage.output_audio_tokens, usage.output_image_tokens) == (8, 2)
+
+
+def test_the_largest_step_is_that_of_a_report_not_of_what_arrived_together() -> None:
+    tally = UsageTally()
+
+    tally.note(
+        GenerateContentResponse(usage_metadata=UsageMetadata(candidates_token_count=tokens))
+        for tokens in (10, 60, 90)
+    )
+
+    assert tally.output_tokens == 90
+    assert tally.largest_step_tokens == 50

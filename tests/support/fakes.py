@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
 from ai_proxy_service.core.gemini import (
     Candidate,
@@ -25,7 +27,13 @@ from ai_proxy_service.core.interfaces import (
 
 
 def text_chunk(
-    text: str, *, prompt: int = 10, output: int = 0, thoughts: int = 0, finish: str | None = None
+    text: str,
+    *,
+    prompt: int = 10,
+    tool_prompt: int = 0,
+    output: int = 0,
+    thoughts: int = 0,
+    finish: str | None = None,
 ) -> GenerateContentResponse:
     """Make a chunk with one part of text and cumulative counts."""
     return GenerateContentResponse(
@@ -34,9 +42,10 @@ def text_chunk(
         ],
         usage_metadata=UsageMetadata(
             prompt_token_count=prompt,
+            tool_use_prompt_token_count=tool_prompt,
             candidates_token_count=output,
             thoughts_token_count=thoughts,
-            total_token_count=prompt + output + thoughts,
+            total_token_count=prompt + tool_prompt + output + thoughts,
         ),
     )
 
@@ -55,6 +64,7 @@ class FakeStream:
         self.waiting = asyncio.Event()
         self.closed = False
         self.received = 0
+        self.received_bytes = 0
         self._reader = False
 
     async def receive(self) -> list[GenerateContentResponse]:
@@ -73,6 +83,7 @@ class FakeStream:
         if isinstance(item, GeminiError):
             raise item
         self.received += 1
+        self.received_bytes += len(msgspec.json.encode(item))
         return [item]
 
     async def aclose(self) -> None:

@@ -170,7 +170,8 @@ def test_thinking_is_shown_apart_and_billed(stack: Stack) -> None:
 
 def test_a_user_without_balance_gets_402(any_stack: Stack) -> None:
     any_stack.forget_upstream()
-    for account in (any_stack.account(), any_stack.account("0.000000001")):
+    for balance_usd in ("0", "0.000000001"):
+        account = any_stack.account(balance_usd) if balance_usd != "0" else any_stack.account()
         with pytest.raises(openai.APIStatusError) as caught:
             any_stack.openai().chat.completions.create(
                 model=MODEL, messages=say("hi"), user=account
@@ -178,7 +179,11 @@ def test_a_user_without_balance_gets_402(any_stack: Stack) -> None:
 
         assert caught.value.status_code == 402
         assert caught.value.code == "insufficient_quota"
-        assert caught.value.response.headers["x-should-retry"] == "false"
+        headers = caught.value.response.headers
+        assert headers["x-should-retry"] == "false"
+        assert headers["x-credits-waiting-helps"] == "false"
+        assert Decimal(headers["x-credits-available"]) == Decimal(balance_usd)
+        assert Decimal(headers["x-credits-required"]) > Decimal(balance_usd)
     assert any_stack.wait_for_upstream() == []
 
 

@@ -16,6 +16,8 @@ OWN_HEADERS = (
     "x-credits-charged",
     "x-credits-available",
     "x-credits-max-output-tokens",
+    "x-credits-required",
+    "x-credits-waiting-helps",
     "x-proxy-ignored-params",
 )
 COMPLETION_PATHS = frozenset(

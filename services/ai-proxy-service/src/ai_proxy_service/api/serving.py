@@ -141,6 +141,7 @@ def make_order(
         tier=translated.tier,
         lookups_pico=translated.lookups_pico,
         audible=translated.audible,
+        input_may_grow=translated.input_may_grow,
         may_be_empty=bool(chat.stop),
         candidates=chat.n or 1,
     )

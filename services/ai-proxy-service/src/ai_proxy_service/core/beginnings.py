@@ -59,6 +59,9 @@ def is_unusable(completion: Completion) -> bool:
 class WholeAnswer:
     """An answer that came in one piece, read as a stream of one chunk."""
 
+    # Nothing is still to come that a limit could stop.
+    received_bytes = 0
+
     def __init__(self, answer: GenerateContentResponse) -> None:
         self._left = [answer]
 

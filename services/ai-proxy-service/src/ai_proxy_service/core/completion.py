@@ -21,6 +21,7 @@ from service_kit.logging import get_logger
 _log = get_logger(__name__)
 
 DRAIN_SECONDS_MAX = 600.0
+DRAIN_BYTES_MAX = 64 * 1024 * 1024
 DRAINS_MAX = 512
 
 
@@ -169,13 +170,22 @@ class Completion:
         complete = False
         try:
             async with asyncio.timeout(DRAIN_SECONDS_MAX):
-                while await self.receive():
-                    pass
-            complete = True
+                complete = await self._read_on()
+            if not complete:
+                self._log_cut_short(f"more than {DRAIN_BYTES_MAX} bytes")
         except (GeminiError, TimeoutError) as error:
-            _log.warning(
-                "drain_cut_short", completion_id=self.order.completion_id, error=str(error)
-            )
+            self._log_cut_short(f"{type(error).__name__}: {error}")
         finally:
             # Also when the process is told to end: what is known is charged.
             self._start_settling(estimated=not complete)
+
+    async def _read_on(self) -> bool:
+        """Read what nobody waits for; return whether its end was reached."""
+        bytes_max = self._stream.received_bytes + DRAIN_BYTES_MAX
+        while await self.receive():
+            if self._stream.received_bytes > bytes_max:
+                return False
+        return True
+
+    def _log_cut_short(self, reason: str) -> None:
+        _log.warning("drain_cut_short", completion_id=self.order.completion_id, error=reason)

@@ -12,6 +12,7 @@
 https://platform.openai.com/docs/guides/error-codes
 """
 
+from ai_proxy_service.core.money import usd_text
 from service_kit.errors import ServiceError
 
 
@@ -72,10 +73,17 @@ class InsufficientCreditError(ServiceError):
         message: str,
         *,
         available_nanos: int | None = None,
+        required_nanos: int | None = None,
         retryable: bool = False,
     ) -> None:
         # Other SDKs treat 4xx alike; OpenAI's obey this header whatever the status.
-        super().__init__(message, headers={"x-should-retry": "false"})
+        headers = {"x-should-retry": "false"}
+        if available_nanos is not None:
+            headers["x-credits-available"] = usd_text(available_nanos)
+        if required_nanos is not None:
+            headers["x-credits-required"] = usd_text(required_nanos)
+            headers["x-credits-waiting-helps"] = str(retryable).lower()
+        super().__init__(message, headers=headers)
         self.available_nanos = available_nanos
         self.retryable = retryable
 

@@ -39,6 +39,10 @@ class GeminiStream(Protocol):
     Cancelling `receive` loses nothing: the next call goes on where it was.
     """
 
+    @property
+    def received_bytes(self) -> int:
+        """What has come so far, as it was on the wire."""
+
     async def receive(self) -> list[GenerateContentResponse]:
         """Return the chunks that have arrived, at least one; an empty list is the end.
 

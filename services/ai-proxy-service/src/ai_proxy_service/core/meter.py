@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 from ai_proxy_service.core.authorisation import WINDOW_TOKENS, Estimate
 from ai_proxy_service.core.background import BackgroundTasks
@@ -27,7 +28,7 @@ class Meter:
 
     Attributes:
         hold: what is reserved now.
-        cost: the request's costs, as estimated.
+        cost: the request's costs: as estimated, until Gemini tells what the input was.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Meter:
         self.hold = hold
         self.cost = cost
         self._order = order
+        self._estimated = cost
         # What Gemini was told to stop at.
         self._limit_tokens = limit_tokens
         self._billing = billing
@@ -51,39 +53,67 @@ class Meter:
         self._metrics = metrics
         self._raising: asyncio.Task[None] | None = None
         self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
-        self._largest_step_tokens = 0
-        self._last_tokens = 0
-        self._take_over(hold)
+        self._step_tokens = 0
+        self._input_counts: tuple[int, ...] = (0,)
+        self._exhausted = False
+        self._reckon()
 
     @property
     def holds_worst(self) -> bool:
         """Whether the hold covers all that the request can cost."""
         return self.hold.amount_nanos >= self.cost.worst_nanos
 
-    def _take_over(self, hold: Hold) -> None:
-        """Take over a new hold and work out how far it reaches."""
+    def _reckon(self) -> None:
+        """Work out how far the hold reaches, and what happens there."""
+        reach_tokens = self.cost.output_tokens_for(self.hold.amount_nanos)
+        # Where Gemini stops by itself nothing has to be done, unless it does not.
+        stops = reach_tokens >= self._limit_tokens
+        self._reach_tokens = reach_tokens
+        if self._exhausted:
+            self._raise_at_tokens = _NEVER
+            # With a step to spare.
+            self._cut_at_tokens = reach_tokens + 1 if stops else reach_tokens - self._step_tokens
+        else:
+            self._raise_at_tokens = reach_tokens + 1 if stops else reach_tokens - LOW_WATER_TOKENS
+            self._cut_at_tokens = _NEVER
+
+    def _take_over(self, hold: Hold, *, exhausted: bool) -> None:
         self.hold = hold
-        self._reach_tokens = self.cost.output_tokens_for(hold.amount_nanos)
-        self._raise_at_tokens = self._reach_tokens + 1
-        if self._reach_tokens < self._limit_tokens:
-            self._raise_at_tokens = self._reach_tokens - LOW_WATER_TOKENS
-        self._cut_at_tokens = _NEVER
+        self._exhausted = exhausted
+        self._reckon()
+
+    def _take_in(self, tally: UsageTally) -> None:
+        """Replace the estimate of the input by what Gemini says of it.
+
+        Server tools bring input and lookups in mid-stream, and counts of media come late: there
+        the estimate stays the least that is reckoned with.
+        """
+        self._input_counts = tally.input_counts
+        usage = tally.usage or TokenUsage()
+        spent_nanos = cost_of(usage.without_output(), self._order.price).amount_nanos
+        if self._order.input_may_grow:
+            spent_nanos = max(spent_nanos, self._estimated.prompt_nanos)
+        rates = self._order.price.rates_for(usage.input_tokens, self._order.tier)
+        # A longer prompt makes output dearer, too.
+        output_pico = max(rates.worst_output, self._estimated.output_pico)
+        self.cost = replace(self.cost, prompt_nanos=spent_nanos, output_pico=output_pico)
+        self._reckon()
 
     async def follow(self, tally: UsageTally) -> bool:
         """Note what has been used; return whether the answer must be cut off.
 
         The hold is raised beside the answer, which waits for it only with nothing left.
         """
-        tokens = tally.output_tokens
-        self._largest_step_tokens = max(self._largest_step_tokens, tokens - self._last_tokens)
-        self._last_tokens = tokens
+        if tally.input_counts != self._input_counts:
+            self._take_in(tally)
+        tokens, self._step_tokens = tally.output_tokens, tally.largest_step_tokens
         due = tokens >= self._raise_at_tokens or time.monotonic() >= self._heartbeat_at
         if due and self._raising is None:
             self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
             self._raising = self._background.start(
                 self._raise(tally.usage or TokenUsage()), f"raise-{self._order.completion_id}"
             )
-        if self._raising is not None and tokens >= self._reach_tokens - self._largest_step_tokens:
+        if self._raising is not None and tokens >= self._reach_tokens - self._step_tokens:
             await asyncio.shield(self._raising)
         return tokens >= self._cut_at_tokens
 
@@ -94,7 +124,7 @@ class Meter:
             wanted_tokens = min(usage.output_tokens + WINDOW_TOKENS, self.cost.max_output_tokens)
             wanted_nanos = max(held_nanos, self.cost.total_nanos(wanted_tokens))
         try:
-            self._take_over(await self._raised(wanted_nanos, spent_nanos))
+            self._take_over(await self._raised(wanted_nanos, spent_nanos), exhausted=False)
         except InsufficientCreditError as refused:
             await self._take_the_rest(spent_nanos, refused)
         except BillingUnavailableError:
@@ -105,17 +135,15 @@ class Meter:
             self._raising = None
 
     async def _take_the_rest(self, spent_nanos: int, refused: InsufficientCreditError) -> None:
-        """Hold what the account still has, and note where that will be used up."""
-        wanted_nanos = self.hold.amount_nanos + (refused.available_nanos or 0)
+        """Hold what the account still has; the answer is cut off where that will be used up."""
+        hold = self.hold
+        wanted_nanos = hold.amount_nanos + (refused.available_nanos or 0)
         try:
             # Also where nothing is left: a refused raise did not record the progress.
-            self._take_over(await self._raised(wanted_nanos, spent_nanos))
+            hold = await self._raised(wanted_nanos, spent_nanos)
         except (InsufficientCreditError, BillingUnavailableError):
             _log.info("rest_not_held", completion_id=self._order.completion_id)
-        self._raise_at_tokens = _NEVER
-        # With a step to spare, unless Gemini stops there by itself.
-        spare_tokens = self._largest_step_tokens if self._reach_tokens < self._limit_tokens else -1
-        self._cut_at_tokens = self._reach_tokens - spare_tokens
+        self._take_over(hold, exhausted=True)
 
     async def _raised(self, amount_nanos: int, spent_nanos: int) -> Hold:
         self._metrics.hold_raises.inc()

@@ -36,6 +36,7 @@ class Order:
         tier: Google's service tier that was asked for.
         lookups_pico: what Google's own tools may cost besides tokens, in pico-USD.
         audible: the prompt may have sound, which costs more than text.
+        input_may_grow: what Gemini first says of the input is not the last word.
         may_be_empty: an answer without anything is one, as it may have stopped at its first word.
         candidates: how many answers are wanted side by side.
         attempt: 1, or 2 for a repetition of an answer that could not be used.
@@ -57,6 +58,7 @@ class Order:
     tier: str = STANDARD_TIER
     lookups_pico: int = 0
     audible: bool = False
+    input_may_grow: bool = False
     may_be_empty: bool = False
     candidates: int = 1
     attempt: int = 1

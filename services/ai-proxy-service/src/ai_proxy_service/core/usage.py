@@ -64,6 +64,16 @@ class TokenUsage:
         """Tokens that are billed as output: thinking is."""
         return self.candidates_tokens + self.thoughts_tokens
 
+    def without_output(self) -> "TokenUsage":
+        """Return what was used besides output."""
+        return replace(
+            self,
+            candidates_tokens=0,
+            thoughts_tokens=0,
+            output_audio_tokens=0,
+            output_image_tokens=0,
+        )
+
 
 _COUNTS = tuple(item.name for item in fields(TokenUsage) if item.type is int)
 
@@ -114,6 +124,10 @@ class UsageTally:
 
     Token counts are cumulative: the last report is the right one, never the sum. What was
     looked up is not among them, and is gathered from all chunks.
+
+    Attributes:
+        output_tokens: what is billed as output so far.
+        largest_step_tokens: the most that came between two reports.
     """
 
     def __init__(self, requested_tier: str = STANDARD_TIER) -> None:
@@ -123,6 +137,8 @@ class UsageTally:
             requested_tier: what counts where Gemini doesn't say which tier served.
         """
         self._requested_tier = requested_tier
+        self.output_tokens = 0
+        self.largest_step_tokens = 0
         self._report: UsageMetadata | None = None
         self._usage: TokenUsage | None = None
         self._lookups = LookupTally()
@@ -130,19 +146,30 @@ class UsageTally:
     def note(self, chunks: Iterable[GenerateContentResponse]) -> None:
         """Take the next chunks into account, in their order."""
         for chunk in chunks:
-            if chunk.usage_metadata is not None:
-                self._report = chunk.usage_metadata
+            report = chunk.usage_metadata
+            if report is not None:
+                self._report = report
+                tokens = _count(report.candidates_token_count) + _count(report.thoughts_token_count)
+                # Report by report: what arrives together was not produced in one step.
+                self.largest_step_tokens = max(
+                    self.largest_step_tokens, tokens - self.output_tokens
+                )
+                self.output_tokens = tokens
             self._lookups.note(chunk)
         # Read off the report only when somebody asks: most chunks of a stream nobody asks about.
         self._usage = None
 
     @property
-    def output_tokens(self) -> int:
-        """Tokens that are billed as output so far; the one figure that every chunk is asked for."""
-        if self._report is None:
-            return 0
-        return _count(self._report.candidates_token_count) + _count(
-            self._report.thoughts_token_count
+    def input_counts(self) -> tuple[int, ...]:
+        """What was used besides output: two that are equal cost the same."""
+        report = self._report
+        if report is None:
+            return (self._lookups.noted,)
+        return (
+            report.prompt_token_count,
+            report.tool_use_prompt_token_count,
+            report.cached_content_token_count,
+            self._lookups.noted,
         )
 
     @property
@@ -169,10 +196,14 @@ class LookupTally:
 
     Google charges newer models for each different query, and ignores empty ones:
     https://ai.google.dev/gemini-api/docs/google-search#pricing
+
+    Attributes:
+        noted: how often something was said about lookups.
     """
 
     def __init__(self) -> None:
         """Start with nothing."""
+        self.noted = 0
         self._queries: set[str] = set()
         self._maps_queries: set[str] = set()
         self._web_sources = False
@@ -201,6 +232,7 @@ class LookupTally:
         """Take a chunk into account; a query that is repeated counts once."""
         for candidate in chunk.candidates or ():
             if candidate.grounding_metadata is not None:
+                self.noted += 1
                 self._note_grounding(candidate.grounding_metadata)
             self._note_calls(candidate)
 
@@ -217,6 +249,7 @@ class LookupTally:
         for part in parts or ():
             if part.tool_call is None:
                 continue
+            self.noted += 1
             tool = str(part.tool_call.get("toolType", ""))
             args = part.tool_call.get("args")
             queries = args.get("queries") if isinstance(args, dict) else None

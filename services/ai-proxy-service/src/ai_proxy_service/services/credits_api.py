@@ -147,7 +147,7 @@ def connect(base_url: str, key: str) -> httpx.AsyncClient:
 
 def _insufficient(problem: Mapping[str, Any]) -> InsufficientCreditError:
     available = str(problem.get("available", "0"))
-    required = str(problem.get("required", ""))
+    required = str(problem.get("required", "0"))
     retryable = bool(problem.get("retryable", False))
     advice = (
         "Part of your credit is reserved by requests that are still running; try again when they "
@@ -163,5 +163,6 @@ def _insufficient(problem: Mapping[str, Any]) -> InsufficientCreditError:
     return InsufficientCreditError(
         f"{reason}: {required} USD needed, {available} USD available. {advice}",
         available_nanos=nanos_of_usd(available),
+        required_nanos=nanos_of_usd(required),
         retryable=retryable,
     )

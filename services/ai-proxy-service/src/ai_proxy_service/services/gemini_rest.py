@@ -171,6 +171,7 @@ class RestStream:
     """A stream of chunks, read as the bytes arrive."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.received_bytes = 0
         self._response = response
         self._decoder = StreamDecoder()
         self._cut: GeminiError | None = None
@@ -185,6 +186,7 @@ class RestStream:
             if self._ended:
                 return []
             received = await self._read()
+            self.received_bytes += len(received)
             if received:
                 chunks = self._decoder.feed(received)
             elif self._cut is None:

@@ -189,6 +189,7 @@ class SdkStream:
     """Brings the chunks of a blocking call from its thread to the event loop."""
 
     def __init__(self, model: str, body: GenerateContentBody) -> None:
+        self.received_bytes = 0
         self._model = model
         self._body = body
         self._loop = asyncio.get_running_loop()
@@ -232,6 +233,7 @@ class SdkStream:
         for received in response.iter_content(_READ_BYTES_MAX):
             if self._stopped.is_set():
                 return
+            self.received_bytes += len(received)
             for chunk in reader.feed(received):
                 self._tell(self._arrived.put_nowait, decode_answer(chunk))
         reader.finish()

@@ -71,6 +71,7 @@ class TranslatedChat:
         tier: Google's service tier that was asked for.
         lookups_pico: what Google's own tools may cost besides tokens, in pico-USD.
         audible: the prompt may have sound, which costs more than text.
+        input_may_grow: it has tools or files, whose tokens Gemini may report late.
         signed: the body has thought signatures of earlier answers.
         ignored: names of parameters that have no effect.
     """
@@ -82,6 +83,7 @@ class TranslatedChat:
     tier: str
     lookups_pico: int
     audible: bool
+    input_may_grow: bool
     signed: bool
     ignored: list[str]
 
@@ -145,6 +147,7 @@ def to_gemini(chat: ChatRequest, model: str, around: Surroundings) -> Translated
         tier=tier,
         lookups_pico=around.price.lookups_bound_pico(search=_searches(own_tools), maps=False),
         audible=attachments.audible or "cachedContent" in body,
+        input_may_grow="tools" in body or attachments.tokens > 0 or attachments.of_unknown_size,
         signed=conversation.signed,
         ignored=ignored,
     )
