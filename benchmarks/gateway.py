@@ -69,6 +69,13 @@ def _ratios(report: Report, table: str, row: str, cpu_micros: dict[str, float]) 
             report.add(table, f"{row}: {MINIMAL} ÷ this", name, cpu_micros[MINIMAL] / micros)
 
 
+def _added(report: Report, table: str, unit: str, cpu_micros: dict[str, float]) -> None:
+    """Report what holding, metering, charging and receipts cost the proxy's process."""
+    for name, micros in cpu_micros.items():
+        if name not in {DIRECT, MINIMAL, PROXY}:
+            report.add(table, f"CPU added by billing (µs/{unit})", name, micros - cpu_micros[PROXY])
+
+
 def run_unary(plan: Plan, report: Report, folder: Path) -> None:
     """Whole answers: CPU, throughput, and what the proxy adds to the latency."""
     with _targets(folder, report) as targets:
@@ -100,6 +107,7 @@ def _unary_round(targets: list[Target], plan: Plan, report: Report) -> None:
             added_ms = alone.p50_ms - direct_ms
             report.add(UNARY, "1 in flight: added p50 (ms)", target.name, added_ms)
     _ratios(report, UNARY, "CPU", each)
+    _added(report, UNARY, "request", each)
 
 
 def run_streams(plan: Plan, report: Report, folder: Path) -> None:
@@ -119,6 +127,7 @@ def run_streams(plan: Plan, report: Report, folder: Path) -> None:
                     report.add(STREAMED, "CPU µs/chunk, ledger's process", target.name, cpu_each)
                 report.add(STREAMED, "chunks/s", target.name, chunks / found.seconds)
             _ratios(report, STREAMED, "CPU", each)
+            _added(report, STREAMED, "chunk", each)
             progress(f"streams, round {number + 1} of {plan.rounds}")
 
 

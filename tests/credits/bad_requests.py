@@ -106,6 +106,7 @@ class World:
 
 # Each with the place of the value and its field.
 AMOUNTS: tuple[tuple[str, str, str, str], ...] = (
+    ("PATCH", "/holds/{hold}", '{"progress": %s}', "progress"),
     ("POST", "/bill", '{"user_id": "ann", "amount": %s}', "amount"),
     ("POST", "/bill", '{"user_id": "ann", "hold_id": "{hold}", "amount": %s}', "amount"),
     ("POST", "/holds", '{"user_id": "ann", "amount": %s}', "amount"),
@@ -127,8 +128,23 @@ BAD_AMOUNTS = (
 NO_AMOUNTS = (
     '"NaN"', '"sNaN"', '"Infinity"', '"-inf"', "true", "false", '""', '" "', '"1,5"', '"ten"',
     '"0x10"', '"$1"', "[]", "[1]", "{}", f'"{SQL}"',
+    # What Python takes for decimal numbers and others don't.
+    '"1_000"', '" 1"', '"1 "', '"1\\n"', '"+1"', '"\uff11"', '"\u0663"', '".5"', '"1."', '"1e"',
+    '"1e1_0"', '"1e99999999999999999999"', '"-"',
 )  # fmt: skip
-NO_JSON = ("NaN", "Infinity", "-Infinity", "01", "+1", ".5", "1.", "'1'", "0x10", "1_000")
+NO_JSON = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "01",
+    "+1",
+    ".5",
+    "1.",
+    "'1'",
+    "0x10",
+    "1_000",
+    '"\\ud800"',
+)
 
 BODIES: tuple[tuple[str, str, str], ...] = (
     ("POST", "/bill", '"user_id": "ann", "amount": "1"'),

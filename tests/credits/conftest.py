@@ -33,6 +33,13 @@ def timed_service(clock: Clock, tmp_path: Path) -> Iterator[CreditsClient]:
         yield client
 
 
+@pytest.fixture
+def timed(clock: Clock, ledger_url: str) -> Iterator[CreditsClient]:
+    """A client of a service that tells the time by `clock`, on each engine."""
+    with live_server(app_of(ledger_url, clock)) as base_url, CreditsClient(base_url) as client:
+        yield client
+
+
 @pytest.fixture(scope="module", params=ENGINES)
 def world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -130,7 +130,7 @@ class Model(Books):
         if account.terms["status"] == "closed":
             return 409, {"code": "account_closed"}
         if not rest:
-            return 409, {"code": "already_refunded"}
+            return 409, {"code": "already_refunded" if charge.given_back else "nothing_to_refund"}
         wanted = rest if amount is None else amount
         if wanted > rest:
             return 422, {"code": "invalid_value"}

@@ -44,7 +44,7 @@ _ITEMS: tuple[tuple[object, int, str, str], ...] = (
     (_bill(x=1), 422, "unknown_parameter", "x"),
     (_bill() | {"hold_id": "x"}, 422, "invalid_value", "hold_id"),
     (_bill() | {"idempotency_key": "a b"}, 422, "invalid_value", "idempotency_key"),
-    (_bill() | {"idempotency_key": "used"}, 422, "idempotency_key_reused", "Idempotency-Key"),
+    (_bill() | {"idempotency_key": "used"}, 422, "idempotency_key_reused", "idempotency_key"),
     (_bill() | {"more": 1}, 422, "unknown_parameter", "more"),
     (_bill(user_id="frozen"), 403, "account_frozen", ""),
     (_bill(amount="100"), 402, "insufficient_credit", ""),

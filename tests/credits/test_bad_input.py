@@ -75,6 +75,11 @@ def test_bad_bodies(funded: CreditsClient) -> None:
         assert_problem(response, 422, "unknown_parameter", "amuont")
     deep = '{"user_id": "ann", "amount": "1", "metadata": {"a": ' + "[" * 5000
     assert_problem(_raw(funded, "/bill", deep), 400, "invalid_json")
+    headers = {**bearer(ADMIN_KEY), "Idempotency-Key": "k"}
+    for path in PATHS:
+        no_text = b'{"user_id": "ann", "amount": "\xff"}'
+        response = funded.http.post(f"/api/v1{path}", content=no_text, headers=headers)
+        assert_problem(response, 400, "invalid_json")
     _assert_untouched(funded)
 
 

@@ -32,11 +32,7 @@ def _amounts() -> Iterator[Bad]:
             if text in NO_JSON:
                 yield Bad(method, path, content, 400, "invalid_json")
                 continue
-            code = "invalid_value"
-            if text in BAD_AMOUNTS or text in NO_AMOUNTS[:4]:
-                code = "invalid_amount"
-            elif text[0] in "tf[{":
-                code = "invalid_type"
+            code = "invalid_type" if text[0] in "tf[{" else "invalid_amount"
             yield Bad(method, path, content, 422, code, field)
 
 

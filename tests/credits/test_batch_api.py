@@ -1,10 +1,15 @@
 """`POST /batch`: each operation is decided and answered by itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from credits.client import ADMIN_KEY, SERVICE_KEY, CreditsClient, Json, assert_problem
+from credits_service.core.errors import LedgerUnavailableError
+from credits_service.ledger.batch import Command, Result
+from credits_service.ledger.operations import Charge
+from credits_service.ledger.writer import DuplicateInFlightError, Writer
 
 
 def _batch(client: CreditsClient, *operations: Any, api_key: str = ADMIN_KEY) -> list[Json]:
@@ -120,6 +125,46 @@ def test_a_key_is_remembered_across_batches_and_single_requests(service: Credits
     assert single.json() == first[0]["body"]
     assert service.account("ann")["balance"] == "8"
     service.assert_sound()
+
+
+def test_a_key_that_was_used_otherwise_is_named_as_a_batch_names_it(
+    service: CreditsClient,
+) -> None:
+    service.top_up("ann", "10")
+    _batch(service, _bill("1", "a"))
+    reused = _batch(service, _bill("2", "a"))[0]["body"]
+    assert (reused["code"], reused["errors"][0]["field"]) == (
+        "idempotency_key_reused",
+        "idempotency_key",
+    )
+    body = {"user_id": "ann", "amount": "2"}
+    single = service.call("POST", "/bill", body, key="a", api_key=ADMIN_KEY)
+    assert_problem(single, 422, "idempotency_key_reused", "Idempotency-Key")
+
+
+def test_an_item_says_when_to_try_again(
+    service: CreditsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its own endpoint says in a header, which an item has not."""
+    failures = (DuplicateInFlightError(), LedgerUnavailableError())
+
+    async def submit_many(_writer: Writer, _commands: Sequence[Command]) -> list[Exception]:
+        return [*failures, RuntimeError("nobody foresaw this")]
+
+    async def submit(_writer: Writer, command: Command) -> Result:
+        assert isinstance(command.operation, Charge)
+        raise failures[command.operation.amount_nanos - 1]
+
+    monkeypatch.setattr(Writer, "submit_many", submit_many)
+    monkeypatch.setattr(Writer, "submit", submit)
+    results = _batch(service, _bill("1"), _bill("1"), _bill("1"))
+    told = [(each["status"], each["body"].get("retry_after_seconds")) for each in results]
+    assert told == [(409, 1), (503, 1), (500, None)]
+    for number, result in enumerate(results[:2], start=1):
+        alone = service.bill("ann", f"0.00000000{number}")
+        assert alone.headers["retry-after"] == "1"
+        same = {"request_id": alone.headers["x-request-id"]}
+        assert alone.json() == result["body"] | same
 
 
 def test_a_full_batch_is_taken_and_one_more_is_not(service: CreditsClient) -> None:

@@ -89,6 +89,21 @@ def test_the_same_request_written_differently_is_the_same_request(
     assert again.headers["idempotency-replayed"] == "true"
 
 
+def test_the_order_of_names_in_a_document_makes_no_other_request(service: CreditsClient) -> None:
+    service.top_up("ann", "1")
+    first = service.bill("ann", "0.4", key="k1", metadata={"b": {"y": 1, "x": [1, 2]}, "a": None})
+    again = service.bill("ann", "0.4", key="k1", metadata={"a": None, "b": {"x": [1, 2], "y": 1}})
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.content == first.content
+    for metadata in ({"a": None, "b": {"x": [2, 1], "y": 1}}, {"a": None}, None):
+        other = service.bill("ann", "0.4", key="k1", metadata=metadata)
+        assert_problem(other, 422, "idempotency_key_reused", "Idempotency-Key")
+    # The journal keeps it as it was sent first.
+    stored = service.call("GET", "/accounts/ann/transactions?limit=1").text
+    assert '"metadata":{"b":{"y":1,"x":[1,2]},"a":null}' in stored
+    service.assert_sound()
+
+
 def test_a_key_with_another_body_is_refused_and_charges_nothing(service: CreditsClient) -> None:
     service.top_up("ann", "1")
     service.bill("ann", "0.4", key="k1")

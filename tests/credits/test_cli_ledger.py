@@ -102,6 +102,12 @@ def test_an_export_is_whole_exact_and_counted(ledger: str, tmp_path: Path) -> No
     assert hashlib.sha256(written).hexdigest() in shown.stderr
 
 
+def test_the_help_of_an_export_says_that_nothing_in_it_is_guarded(tmp_path: Path) -> None:
+    said = " ".join(credits_command(tmp_path, ["export", "--help"]).stdout.split())
+    assert "takes one that begins with = + - or @ for a formula" in said
+    assert "credits statement --csv" in said
+
+
 def test_an_export_never_seems_to_be_there_when_it_is_not(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
     fill(url, CHARGES)

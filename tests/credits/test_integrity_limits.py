@@ -1,15 +1,19 @@
 """The audit of a whole ledger: limits of its own, and an answer of bounded size."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
 from credits.client import ADMIN_KEY, CreditsClient, app_of
 from credits.command import fill
+from credits_service.db import audit_keys
 from credits_service.db.engine import DatabaseLimits, database_url, open_database
 from credits_service.db.limits import Pooler
+from credits_service.db.migrate import migrate
+from credits_service.db.tables import idempotency_keys
 from credits_service.ledger.violations import KEPT_PER_INVARIANT, Violation, Violations
 from support.databases import postgres_database
 from support.live_server import live_server
@@ -66,6 +70,39 @@ def test_a_ledger_that_is_broken_everywhere_gets_a_short_answer(ledger_url: str)
     assert not found["ok"]
     assert len(found["violations"]) == KEPT_PER_INVARIANT
     assert found["violations_total"] == found["transactions"] == 80
+
+
+async def test_wrong_answers_are_counted_some_at_a_time(
+    ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be as many as there are keys."""
+
+    class Noting(Violations):
+        largest = 0
+
+        def extend(self, violations: Iterable[Violation]) -> None:
+            found = list(violations)
+            self.largest = max(self.largest, len(found))
+            super().extend(found)
+
+    monkeypatch.setattr(audit_keys, "_ROWS_PER_STEP", 10)
+    noting = Noting()
+    database = open_database(database_url(ledger_url), DatabaseLimits())
+    try:
+        await migrate(database.writer)
+        rows = [
+            {"scope": "s", "key": f"k{number}", "fingerprint": b"", "status": 200, "body": b"{}"}
+            | {"created_at_micros": 1}
+            for number in range(55)
+        ]
+        async with database.writer.begin() as connection:
+            await connection.execute(insert(idempotency_keys), rows)
+        async with database.auditor.begin() as connection:
+            await audit_keys.audit_keys(connection, noting)
+    finally:
+        await database.close()
+    assert (noting.total, len(noting.found)) == (55, KEPT_PER_INVARIANT)
+    assert 0 < noting.largest <= 10
 
 
 async def _execute(url: str, *statements: str) -> None:

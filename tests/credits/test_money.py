@@ -6,10 +6,13 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer import BadParameter
 
+from credits_service.cli.amounts import amount
 from credits_service.core.money import (
     MAX_NANOS,
     AmountError,
+    decimal_from,
     nanos_ceil,
     nanos_from_usd,
     usd_from_nanos,
@@ -18,7 +21,7 @@ from credits_service.core.money import (
 
 @given(st.integers(1, MAX_NANOS))
 def test_an_amount_survives_the_way_out_and_back(nanos: int) -> None:
-    assert nanos_from_usd(Decimal(usd_from_nanos(nanos))) == nanos
+    assert nanos_from_usd(decimal_from(usd_from_nanos(nanos))) == nanos
 
 
 @given(st.integers(-MAX_NANOS, MAX_NANOS))
@@ -47,11 +50,12 @@ def test_a_number_is_converted_exactly_or_refused(amount: Decimal) -> None:
         ("1.50", 1_500_000_000),
         ("0.0000000010000", 1),
         ("1E+2", 100_000_000_000),
+        ("007.5", 7_500_000_000),
         ("9223372036.854775807", MAX_NANOS),
     ],
 )
 def test_accepted(text: str, nanos: int) -> None:
-    assert nanos_from_usd(Decimal(text)) == nanos
+    assert nanos_from_usd(decimal_from(text)) == nanos
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,26 @@ def test_accepted(text: str, nanos: int) -> None:
 def test_refused(text: str) -> None:
     with pytest.raises(AmountError):
         nanos_from_usd(Decimal(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", " 1", "1 ", "1\n", "+1", "1_000", "\uff11", "\u0663", ".5", "1.", "1e", "1e1_0"),
+        *("1,5", "0x1", "NaN", "Infinity", "--1", f"1e{'9' * 20}", f"1e-{'9' * 20}"),
+    ],
+)
+def test_what_only_python_reads_as_a_number_is_none(text: str) -> None:
+    """Neither in the API nor on the command line."""
+    with pytest.raises(AmountError):
+        decimal_from(text)
+    with pytest.raises(BadParameter):
+        amount(text)
+
+
+@pytest.mark.parametrize(("text", "shown"), [("12.50", "12.5"), ("1e2", "100"), ("007", "7")])
+def test_the_command_line_takes_what_the_api_takes(text: str, shown: str) -> None:
+    assert amount(text) == shown
 
 
 @given(st.integers(0, 10**24))

@@ -114,7 +114,8 @@ def test_a_charge_that_took_nothing_has_nothing_to_refund(ledger: Ledger) -> Non
     hold = ledger.do(PlaceHold("ann", 200, HOUR))["hold_id"]
     ledger.charged(200, hold_id=hold, final=False)
     nothing = ledger.charged(5, hold_id=hold)
-    assert ledger.do(Refund(nothing, "free"), 409)["code"] == "already_refunded"
+    assert ledger.do(Refund(nothing, "free"), 409)["code"] == "nothing_to_refund"
+    assert ledger.do(Refund(nothing, "free", 1), 409)["code"] == "nothing_to_refund"
     ledger.assert_sound()
 
 

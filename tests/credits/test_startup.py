@@ -102,9 +102,22 @@ def test_the_operators_endpoints_need_no_key(service: CreditsClient) -> None:
     figures = service.http.get("/metrics").json()
     assert figures["service"] == "credits-service"
     assert figures["ledger"]["operations"] == {"TopUp": 1}
+    assert figures["webhooks"] == {"delivered": 0, "failed": 0, "waiting": 0}
     text = service.http.get("/metrics", headers={"Accept": "text/plain"}).text
     assert 'ledger_operations_total{operation="TopUp",status="201"} 1.0' in text
     assert service.http.get("/docs").status_code == 200
+
+
+def test_the_figures_tell_what_became_of_webhooks(ledger_url: str) -> None:
+    app = app_of(ledger_url)
+    with live_server(app) as base_url:
+        metrics = app.state.services.metrics
+        metrics.webhook_attempts.labels("delivered").inc(3)
+        metrics.webhook_attempts.labels("unreachable").inc(2)
+        metrics.webhooks_failed.inc()
+        metrics.webhooks_waiting.set(4)
+        figures = httpx.get(f"{base_url}/metrics").json()
+    assert figures["webhooks"] == {"delivered": 3, "failed": 1, "waiting": 4}
 
 
 def test_the_document_describes_the_types_that_are_checked(service: CreditsClient) -> None:

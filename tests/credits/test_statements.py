@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -11,58 +10,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from credits.client import CreditsClient, Json, app_of, assert_problem, bearer
+from credits.client import SERVICE_KEY, CreditsClient, Json, app_of, assert_problem, bearer
 from credits.drivers import Clock
+from credits.statement_reader import FAR, PAST, assert_adds_up, statement_of
 from credits_service.api import csv_statement, statements
 from credits_service.core.moments import rfc3339
 from support.live_server import live_server
 
 SECOND = 1_000_000
-FAR = "2999-01-01T00:00:00Z"
-PAST = "1999-01-01T00:00:00Z"
 
 
-@pytest.fixture
-def timed(clock: Clock, ledger_url: str) -> Iterator[CreditsClient]:
-    """A client of a service that tells the time by `clock`, on each engine."""
-    with live_server(app_of(ledger_url, clock)) as base_url, CreditsClient(base_url) as client:
-        yield client
-
-
-def _statement(client: CreditsClient, user_id: str = "ann", **query: Any) -> Json:
-    """Read all pages of a statement as one."""
-    query = {name.rstrip("_"): value for name, value in query.items()}
-    whole: Json | None = None
-    while True:
-        response = client.http.get(
-            f"/api/v1/accounts/{user_id}/statement", params=query, headers=bearer(_KEY)
-        )
-        assert response.status_code == 200, response.text
-        page: Json = response.json()
-        if whole is None:
-            whole = page
-        else:
-            whole["transactions"] += page["transactions"]
-            unchanged = ("from", "to", "opening_balance", "closing_balance", "totals")
-            assert [page[name] for name in unchanged] == [whole[name] for name in unchanged]
-        if page["next_cursor"] is None:
-            return whole
-        query["cursor"] = page["next_cursor"]
-
-
-_KEY = "svc-0123456789abcdef"
-
-
-def _assert_adds_up(statement: Json) -> None:
-    amounts = [Decimal(booked["amount"]) for booked in statement["transactions"]]
-    opening, closing = Decimal(statement["opening_balance"]), Decimal(statement["closing_balance"])
-    assert opening + sum(amounts) == closing
-    assert sum(map(Decimal, statement["totals"].values())) == sum(amounts)
+# What a hold that is read by itself says of its account as well.
+_FIGURES = ("balance", "held", "available", "spendable", "seq")
 
 
 def _balance_at(client: CreditsClient, micros: int) -> Json:
     response = client.http.get(
-        "/api/v1/accounts/ann", params={"at": rfc3339(micros)}, headers=bearer(_KEY)
+        "/api/v1/accounts/ann", params={"at": rfc3339(micros)}, headers=bearer(SERVICE_KEY)
     )
     assert response.status_code == 200, response.text
     body: Json = response.json()
@@ -103,11 +67,11 @@ def test_periods_add_up_and_the_balance_at_a_moment_is_the_fold(
         clock.micros += SECOND
         a, b, c = sorted(began + seconds * SECOND + micros for seconds, micros in cuts)
         first, second, both = (
-            _statement(timed, from_=rfc3339(start), to=rfc3339(end), limit=3)
+            statement_of(timed, from_=rfc3339(start), to=rfc3339(end), limit=3)
             for start, end in ((a, b), (b, c), (a, c))
         )
         for statement in (first, second, both):
-            _assert_adds_up(statement)
+            assert_adds_up(statement)
         assert first["transactions"] + second["transactions"] == both["transactions"]
         assert first["closing_balance"] == second["opening_balance"]
         journal = timed.transactions("ann")
@@ -140,12 +104,12 @@ def test_pages_say_the_same_while_charges_are_booked(service: CreditsClient) -> 
 
 def test_the_default_period_is_the_current_month(timed: CreditsClient, clock: Clock) -> None:
     timed.top_up("ann", "5")
-    this_month = _statement(timed)
+    this_month = statement_of(timed)
     assert len(this_month["transactions"]) == 1
     assert this_month["from"].endswith("-01T00:00:00.000000Z")
     assert this_month["to"].endswith("-01T00:00:00.000000Z")
     clock.micros += 32 * 86_400 * SECOND
-    later = _statement(timed)
+    later = statement_of(timed)
     assert later["from"] == this_month["to"]
     assert (later["opening_balance"], later["closing_balance"]) == ("5", "5")
     assert later["transactions"] == []
@@ -314,6 +278,9 @@ def test_holds_are_listed_newest_first(service: CreditsClient) -> None:
             seen += [hold["hold_id"] for hold in page["holds"]]
             cursor = page["next_cursor"]
         assert seen == expected
+    (held,) = service.call("GET", "/accounts/ann/holds?limit=1").json()["holds"]
+    one = service.call("GET", f"/holds/{held['hold_id']}").json()
+    assert one == held | {name: one[name] for name in _FIGURES}
     assert_problem(service.call("GET", "/accounts/eve/holds"), 404, "account_not_found")
 
 

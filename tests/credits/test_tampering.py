@@ -142,6 +142,11 @@ NOT_TOLD: dict[str, str] = {
         f"webhook_events.{column.name}": "news for others, deleted after delivery; no credit"
         for column in metadata.tables["webhook_events"].columns
     },
+    **{
+        f"{name}.{column.name}": "who may ask, not who pays what; an issued key moves no credit"
+        for name in ("issued_keys", "key_secrets", "key_events")
+        for column in metadata.tables[name].columns
+    },
 }
 
 

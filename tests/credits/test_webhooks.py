@@ -230,6 +230,7 @@ def settings_with(**values: object) -> CreditsSettings:
         ({"low_balance_usd": "1"}, "needs WEBHOOK_URL"),
         (GOOD | {"low_balance_usd": "much"}, "LOW_BALANCE_USD"),
         (GOOD | {"low_balance_usd": "0"}, "LOW_BALANCE_USD"),
+        (GOOD | {"low_balance_usd": "1_000"}, "LOW_BALANCE_USD must be a decimal number"),
     ],
 )
 def test_settings_that_can_t_work_are_refused_without_showing_them(
@@ -249,7 +250,6 @@ def test_settings_that_can_work_are_accepted_and_never_shown() -> None:
     assert rules is not None
     assert rules.default_low_balance_nanos == 2_500_000_000
     assert target is not None
-    assert target.host == "hooks.example"
     shown = f"{settings!r} {target!r}"
     assert SECRET not in shown
     assert str(parse_secret(SECRET)) not in shown

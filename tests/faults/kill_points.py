@@ -1,17 +1,8 @@
-"""Named points of the credits service's code, and a service that `kill -9`s itself there.
+"""Named points of the credits service's code, and a service that `kill -9`s itself there."""
 
-The service knows nothing of this: functions of its modules are wrapped in the process that is
-going to die. A name that is not there any more fails, and so does a point that is not passed.
-"""
-
-import asyncio
-import os
-import signal
-import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import uvicorn
 from sqlalchemy import Connection, Engine, Table, event
 
 from credits.client import app_of
@@ -23,29 +14,12 @@ from credits_service.db.store import LedgerStore
 from credits_service.db.tables import metadata
 from credits_service.ledger import batch, charges
 from credits_service.ledger.writer import Writer
+from faults.forked_service import serve_forked
+from faults.passages import Install, Passage, after, after_awaiting, before, commit_after
 from support.fork_server import Message, Report, serve_forks
 
 # How often each point is passed at least, so that any of these passages can be the last.
 WAVES = 2
-
-
-class Passage:
-    """Counts how often a point is passed; the n-th time this process is killed."""
-
-    def __init__(self, number: int, report: Report) -> None:
-        self._left = number
-        self._report = report
-
-    def __call__(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._report({"reached": os.getpid()})
-            os.kill(os.getpid(), signal.SIGKILL)
-            signal.pause()
-
-
-Install = Callable[[Passage], None]
-_When = Callable[..., bool]
 
 
 class Point(NamedTuple):
@@ -60,87 +34,15 @@ class Point(NamedTuple):
     passages: int = WAVES
 
 
-def _always(*_args: Any, **_kwargs: Any) -> bool:
-    return True
-
-
-def _wrapped(owner: Any, name: str, wrap: Callable[[Passage, Any], Any]) -> Install:
-    def install(passage: Passage) -> None:
-        setattr(owner, name, wrap(passage, getattr(owner, name)))
-
-    return install
-
-
-def _before(owner: Any, name: str, when: _When = _always) -> Install:
-    """Return the point where a function is called."""
-
-    def wrap(passage: Passage, original: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if when(*args, **kwargs):
-                passage()
-            return original(*args, **kwargs)
-
-        return call
-
-    return _wrapped(owner, name, wrap)
-
-
-def _after(owner: Any, name: str, when: _When = _always) -> Install:
-    """Return the point where a function has done its work."""
-
-    def wrap(passage: Passage, original: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            counts = when(*args, **kwargs)
-            result = original(*args, **kwargs)
-            if counts:
-                passage()
-            return result
-
-        return call
-
-    return _wrapped(owner, name, wrap)
-
-
-def _after_awaiting(owner: Any, name: str) -> Install:
-    def wrap(passage: Passage, original: Any) -> Any:
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            result = await original(*args, **kwargs)
-            passage()
-            return result
-
-        return call
-
-    return _wrapped(owner, name, wrap)
-
-
 def _write(function: str, table: Table) -> Install:
     def is_written(_connection: Any, written: Table, _names: Any, rows: Any) -> bool:
         return written is table and bool(rows)
 
-    return _before(save, function, is_written)
+    return before(save, function, is_written)
 
 
 def _commit_after(owner: Any, name: str, passed: Callable[..., Install]) -> Install:
-    """Return the point at the commit of what a function wrote; others commit as well."""
-    written = False
-
-    def is_its_commit(*_args: Any) -> bool:
-        nonlocal written
-        its, written = written, False
-        return its
-
-    def install(passage: Passage) -> None:
-        original = getattr(owner, name)
-
-        def write_and_note(*args: Any) -> Any:
-            nonlocal written
-            written = True
-            return original(*args)
-
-        setattr(owner, name, write_and_note)
-        passed(Connection, "commit", is_its_commit)(passage)
-
-    return install
+    return commit_after(owner, name, passed, Connection)
 
 
 def _statement(passage: Passage) -> None:
@@ -163,16 +65,16 @@ _tables = metadata.tables
 
 # Passed while requests are answered.
 REQUEST_POINTS = {
-    "batch: before it is loaded": Point(_before(Loader, "load")),
-    "batch: accounts are locked": Point(_after(Loader, "_lock_accounts")),
-    "batch: before the rules": Point(_before(store, "apply_batch")),
-    "batch: after the rules": Point(_after(store, "apply_batch")),
-    "charge of an expired hold: before": Point(_before(charges, "settle", _late)),
-    "charge of an expired hold: after": Point(_after(charges, "settle", _late)),
-    "refund: before": Point(_before(batch, "refund")),
-    "refund: after": Point(_after(batch, "refund")),
-    "account change: before": Point(_before(batch, "change_account")),
-    "account change: after": Point(_after(batch, "change_account")),
+    "batch: before it is loaded": Point(before(Loader, "load")),
+    "batch: accounts are locked": Point(after(Loader, "_lock_accounts")),
+    "batch: before the rules": Point(before(store, "apply_batch")),
+    "batch: after the rules": Point(after(store, "apply_batch")),
+    "charge of an expired hold: before": Point(before(charges, "settle", _late)),
+    "charge of an expired hold: after": Point(after(charges, "settle", _late)),
+    "refund: before": Point(before(batch, "refund")),
+    "refund: after": Point(after(batch, "refund")),
+    "account change: before": Point(before(batch, "change_account")),
+    "account change: after": Point(after(batch, "change_account")),
     "save: new accounts": Point(_write("insert_rows", _tables["accounts"])),
     "save: changed accounts": Point(_write("update_rows", _tables["accounts"])),
     "save: new lots": Point(_write("insert_rows", _tables["lots"])),
@@ -183,28 +85,28 @@ REQUEST_POINTS = {
     "save: entries": Point(_write("insert_rows", _tables["entries"])),
     "save: idempotency keys": Point(_write("insert_rows", _tables["idempotency_keys"])),
     "save: webhook events": Point(_write("insert_rows", _tables["webhook_events"])),
-    "commit: before": Point(_commit_after(store, "save", _before)),
-    "commit: after": Point(_commit_after(store, "save", _after)),
-    "writer: results are there": Point(_after_awaiting(LedgerStore, "execute")),
+    "commit: before": Point(_commit_after(store, "save", before)),
+    "commit: after": Point(_commit_after(store, "save", after)),
+    "writer: results are there": Point(after_awaiting(LedgerStore, "execute")),
     # The first ones have their results, the next ones do not.
-    "writer: between two results": Point(_before(Writer, "_forget"), 16),
+    "writer: between two results": Point(before(Writer, "_forget"), 16),
     # The first ones are answered, the next ones are not.
-    "answer: before it is sent": Point(_before(LedgerMetrics, "count"), 16),
+    "answer: before it is sent": Point(before(LedgerMetrics, "count"), 16),
 }
 
 # Passed by a service to which nobody says anything: holds are due and old keys are there.
 SWEEPER_POINTS = {
-    "sweeper: before an account": Point(_before(batch, "settle_due")),
-    "sweeper: after an account": Point(_after(batch, "settle_due")),
-    "sweeper: before the commit": Point(_commit_after(store, "save", _before), 1),
-    "sweeper: after the commit": Point(_commit_after(store, "save", _after), 1),
+    "sweeper: before an account": Point(before(batch, "settle_due")),
+    "sweeper: after an account": Point(after(batch, "settle_due")),
+    "sweeper: before the commit": Point(_commit_after(store, "save", before), 1),
+    "sweeper: after the commit": Point(_commit_after(store, "save", after), 1),
 }
 
 # Passed by a service to which nobody says anything, once keys are too old.
 FORGETTING_POINTS = {
-    "forgetting: before old keys go": Point(_before(retention, "delete"), 1),
-    "forgetting: before the commit": Point(_commit_after(retention, "delete", _before), 1),
-    "forgetting: after the commit": Point(_commit_after(retention, "delete", _after), 1),
+    "forgetting: before old keys go": Point(before(retention, "delete"), 1),
+    "forgetting: before the commit": Point(_commit_after(retention, "delete", before), 1),
+    "forgetting: after the commit": Point(_commit_after(retention, "delete", after), 1),
 }
 
 # Passed by a service that starts on an empty database.
@@ -216,31 +118,13 @@ MIGRATION_POINTS = {
 POINTS = REQUEST_POINTS | SWEEPER_POINTS | FORGETTING_POINTS | MIGRATION_POINTS
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._tell_started = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._tell_started()
-
-
 def _serve(job: Message, report: Report) -> None:
     """Be a credits service on a socket that dies at a point."""
     POINTS[job["point"]].install(Passage(job["passage"], report))
     clock = Clock()
     clock.micros = job["now_micros"]
     app = app_of(job["ledger_url"], clock, **job["settings"])
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, loop="asyncio", http="httptools", ws="none", log_config=None, access_log=False
-    )
-    host, port = listener.getsockname()
-    listening = {"url": f"http://{host}:{port}", "pid": os.getpid()}
-    server = _Server(config, lambda: report(listening))
-    asyncio.run(server.serve([listener]))
+    serve_forked(app, report)
 
 
 if __name__ == "__main__":

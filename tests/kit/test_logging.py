@@ -36,6 +36,7 @@ def _logged(body: str, *, level: str = "INFO", form: str = "json") -> list[str]:
         ("key sk-0a1b2c3d4e5f", "key sk-…"),
         ("Authorization: Bearer abc.def-ghi_123==", "Authorization: Bearer …"),
         ("authorization: bearer   sk-0a1b2c3d", "authorization: bearer   …"),
+        ("secret=whsec_MfKQ9r8GKY+q/rTw==", "secret=whsec_…"),
         ("?key=AIzaSyA-0123456789abcdef", "?key=AIza…"),
         ("('sk-aaaaaaaa', 'sk-bbbbbbbb')", "('sk-…', 'sk-…')"),
         ("line\nsk-0a1b2c3d", "line\nsk-…"),

@@ -44,6 +44,7 @@ _RULES = Stage(
         "test_money",
         "test_journal",
         "test_events",
+        "test_fingerprints",
         "test_rules",
         "test_refunds",
         "test_account_changes",
@@ -64,6 +65,7 @@ _API = Stage(
         "test_holds_api",
         "test_batch_api",
         "test_statements",
+        "test_statement_figures",
         "test_key_retention",
     ),
 )

@@ -13,6 +13,7 @@ from ai_proxy_service.services.credits_api import CreditsApi
 from ai_proxy_service.services.outbox import Outbox
 from support.billing_bench import URL, Parts
 from support.relay_bench import Bench
+from support.usage_logs import MemoryUsageLog
 
 
 @pytest.fixture
@@ -39,7 +40,8 @@ async def parts(
         failed=metrics.settlements_failed,
     )
     api = CreditsApi(credits_api.connect(URL, "sk-credits"))
-    yield Parts(CreditsBillingService(api, outbox, metrics), outbox, metrics)
+    log = MemoryUsageLog()
+    yield Parts(CreditsBillingService(api, outbox, metrics, log), outbox, metrics, log)
     await api.aclose()
     await outbox.aclose()
 

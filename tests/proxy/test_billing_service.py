@@ -1,16 +1,21 @@
 """The client of the credits service, where things go wrong."""
 
+import asyncio
+
 import httpx
 import msgspec
 import pytest
 import respx
 
+from ai_proxy_service.api.serving import COMMIT_SECONDS
 from ai_proxy_service.core.errors import (
     AccountClosedError,
     BillingUnavailableError,
     InsufficientCreditError,
 )
 from ai_proxy_service.core.interfaces import Hold, HoldRequest
+from ai_proxy_service.services import billing_service
+from ai_proxy_service.services.credits_api import CreditsApi
 from support.billing_bench import BILLED, HOLD, SETTLEMENT, Parts, problem
 
 
@@ -109,7 +114,8 @@ async def test_what_an_account_could_not_pay_is_counted(
 
     settled = await parts.service.settle(SETTLEMENT)
 
-    assert (settled.charged_nanos, settled.available_nanos, settled.delivered) == (10_000, 0, True)
+    assert (settled.charged_nanos, settled.available_nanos) == (10_000, 0)
+    assert settled.status == "charged"
     assert parts.metrics.readings().total("gateway_shortfall_nanousd_total") == 2_345
 
 
@@ -160,7 +166,7 @@ async def test_an_answer_that_cannot_be_read_is_asked_for_again_later(
 
     settled = await parts.service.settle(SETTLEMENT)
 
-    assert not settled.delivered
+    assert settled.status == "pending"
     assert await parts.outbox.count() == 1
 
 
@@ -173,6 +179,36 @@ async def test_a_hold_whose_answer_was_lost_is_found_by_its_key_and_released(
     await parts.service.withdraw(HoldRequest("k", "alice", 500_000_000, "req_1"))
 
     assert released.called
+
+
+async def test_a_hold_that_is_withdrawn_is_looked_for_until_its_release_is_answered(
+    parts: Parts, ledger: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(billing_service, "WITHDRAW_PAUSES_SECONDS", (0, 0, 0))
+    ledger.post("/api/v1/holds").respond(201, json=HOLD)
+    refusals = [httpx.Response(503)] * 3
+    released = ledger.delete("/api/v1/holds/h1").mock(
+        side_effect=[*refusals, httpx.Response(200, json=HOLD)]
+    )
+
+    await parts.service.withdraw(HoldRequest("k", "alice", 500_000_000, "req_1"))
+
+    assert released.call_count == 4
+
+
+async def test_a_hold_that_takes_too_long_is_unavailable_while_there_is_still_a_status(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert billing_service.HOLD_SECONDS_MAX < COMMIT_SECONDS
+    monkeypatch.setattr(billing_service, "HOLD_SECONDS_MAX", 0.01)
+
+    async def never(*_arguments: object, **_options: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(CreditsApi, "call", never)
+
+    with pytest.raises(BillingUnavailableError):
+        await place(parts)
 
 
 @pytest.mark.parametrize("code", ["account_frozen", "account_closed"])

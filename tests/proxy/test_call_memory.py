@@ -13,6 +13,7 @@ import pytest
 import redis
 import structlog
 
+from ai_proxy_service.core.owned_names import owned_name
 from ai_proxy_service.services import call_memory, call_stores
 from ai_proxy_service.services.call_memory import (
     VALUE_BYTES_MAX,
@@ -191,7 +192,7 @@ async def test_redis_is_told_when_a_value_expires(redis_url: str, account: str) 
     await StoredCallMemory(store).remember(account, {"call": b"value"})
 
     with redis.Redis.from_url(redis_url) as observer:
-        key = call_stores._redis_key(call_memory._key(account, "call"))
+        key = call_stores._redis_key(owned_name(account, "call"))
         seconds = observer.ttl(key)
 
     assert isinstance(seconds, int)

@@ -36,7 +36,7 @@ def request_of(**fields: Any) -> bytes:
 
 
 def answer_of(vectors: list[list[float]], encoding: EncodingFormat | None) -> dict[str, Any]:
-    answer = json.loads(embeddings_body(MODEL, vectors, encoding, 3))
+    answer = json.loads(embeddings_body(MODEL, vectors, encoding, 3, 450))
     assert isinstance(answer, dict)
     return answer
 
@@ -200,7 +200,7 @@ def test_an_answer_has_openai_s_form() -> None:
             {"object": "embedding", "embedding": [0.0, 1.0], "index": 1},
         ],
         "model": MODEL,
-        "usage": {"prompt_tokens": 3, "total_tokens": 3},
+        "usage": {"prompt_tokens": 3, "total_tokens": 3, "cost": "0.00000045"},
     }
 
 

@@ -17,7 +17,7 @@ async def test_what_gemini_counts_is_charged(tmp_path: Path) -> None:
     async with running_app(tmp_path, gemini, billing) as app:
         answer = await app.post("/v1/embeddings", model=MODEL, input="a few words of text").end()
 
-    assert answer.json()["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
+    assert answer.json()["usage"] == {"prompt_tokens": 7, "total_tokens": 7, "cost": "0.00000105"}
     (settlement,) = billing.settlements
     assert settlement.amount_nanos == 7 * TOKEN_NANOS
     assert "estimated" not in settlement.metadata

@@ -134,7 +134,7 @@ def test_the_recorded_vectors_reach_the_client() -> None:
     for recorded in answered:
         sent = [item["values"] for item in recorded["response"]["embeddings"]]
         found = decode_embeddings(json.dumps(recorded["response"]).encode(), len(sent))
-        answer = json.loads(embeddings_body(MODEL, found.vectors, "float", 3))
+        answer = json.loads(embeddings_body(MODEL, found.vectors, "float", 3, 450))
 
         assert_valid(answer, "CreateEmbeddingResponse")
         usage = recorded["response"].get("usageMetadata", {})

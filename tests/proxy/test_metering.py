@@ -190,6 +190,17 @@ async def test_what_a_text_prompt_did_not_cost_pays_for_output(bench: Bench) -> 
     assert held_nanos - 100 * OUTPUT_NANOS <= settled.charged_nanos <= held_nanos
 
 
+async def test_a_dear_prompt_is_on_record_from_the_first_report_on(bench: Bench) -> None:
+    """Should the process die, the hold's progress is charged when it expires."""
+    bench.gemini.items = [text_chunk("x", prompt=40_000, output=tokens) for tokens in (10, 20, 30)]
+    completion = await bench.relay().open(make_order(prompt_bound_tokens=50_000))
+
+    await read_all(completion)
+    await completion.settle()
+
+    assert bench.billing.progress_nanos == [40_000 * 300 + 10 * OUTPUT_NANOS]
+
+
 async def test_a_prompt_beyond_the_tier_makes_output_dearer_for_the_meter_too(bench: Bench) -> None:
     price = CATALOG.models["gemini-2.5-pro"]
     bench.gemini.items = [

@@ -22,7 +22,7 @@ async def test_a_settlement_that_cannot_be_delivered_is_kept_and_delivered_later
 ) -> None:
     route = ledger.post("/api/v1/bill").mock(side_effect=httpx.ConnectError("down"))
     settled = await parts.service.settle(SETTLEMENT)
-    assert (settled.charged_nanos, settled.delivered) == (12_345, False)
+    assert (settled.charged_nanos, settled.status) == (12_345, "pending")
     assert await parts.outbox.count() == 1
 
     route.mock(side_effect=None, return_value=httpx.Response(200, json=BILLED))
@@ -70,7 +70,7 @@ async def test_a_charge_that_neither_ledger_nor_disk_takes_is_written_to_the_log
     with structlog.testing.capture_logs() as entries:
         settled = await parts.service.settle(SETTLEMENT)
 
-    assert not settled.delivered
+    assert settled.status == "pending"
     (entry,) = [entry for entry in entries if entry["event"] == "settlement_not_kept"]
     assert entry["body"] == billing_service.bill_body(SETTLEMENT)
     assert parts.metrics.readings().total("gateway_settlements_failed_total") == 1

@@ -9,15 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ai_proxy_service.core.pricing import (
-    ModelPrice,
-    PriceCatalog,
-    PriceCatalogError,
-    Rates,
-    cost_of,
-    load_catalog,
-)
-from ai_proxy_service.core.usage import TokenUsage
+from ai_proxy_service.core.price_catalog import PriceCatalog, PriceCatalogError, load_catalog
+from ai_proxy_service.core.pricing import ModelPrice, Rates, cost_of
+from ai_proxy_service.core.usage import STANDARD_TIER, TokenUsage
 from support.prices import SHIPPED, catalog_file
 
 LIST_PRICES = Path(__file__).parents[3] / "shared" / "data" / "gemini-prices.json"
@@ -59,6 +53,7 @@ def test_a_mark_up_raises_every_unit_price(tmp_path: Path) -> None:
         ({"tiers": {"standard": [{"input": 400, "output": 400}]}}, "known tiers are flex, prio"),
         ({"search_query": 35_000_000_000_000}, "lookup can't be right"),
         ({"maps_query": 0}, "lookup can't be right"),
+        ({"unpriced_lookup": 0}, "lookup can't be right"),
         ({"max_output_tokens": 0}, "must be positive"),
         ({"kind": "embedding", "rates": [{"input": 0}]}, "can't be right"),
         ({"kind": "embedding", "rates": [{"input": 400, "output": 1}]}, "can't be right"),
@@ -96,6 +91,9 @@ LISTED_AS = {
     "input/token": "input",
     "cached_input/token": "cached_input",
     "input/audio_token": "input_audio",
+    "input/image_token": "input",
+    "input/video_token": "input",
+    "cached_input/audio_token": "cached_input_audio",
     "output/token": "output",
     "output/audio_token": "output_audio",
     "output/image_token": "output_image",
@@ -104,6 +102,8 @@ LISTED_AS = {
 PLAIN = {"input_audio": "input"} | dict.fromkeys(
     ("output_audio", "output_image", "output_thoughts"), "output"
 )
+# Other ways to say what the same is sold for, and what this gateway does not sell.
+NOT_SOLD_BY = ("_per_second", "/character", "/second", "/image", "cache_write/token", "@batch")
 
 
 # Retired models that the table does not have, or not in full; their prices are spelt out below.
@@ -127,20 +127,53 @@ def _from_the_table(
 
 
 def test_the_shipped_catalogue_has_the_list_prices(catalog: PriceCatalog) -> None:
+    """Every price of the table: of each kind, size of the prompt, and service tier."""
+    listed = _list_prices()
+    compared = 0
+
+    for name, price in _from_the_table(catalog, listed):
+        for key, usd in listed[name]["prices_usd"].items():
+            kind, tier, tokens = _read_key(key)
+            if kind is None or (tier != STANDARD_TIER and tier not in price.tiers) or not usd:
+                continue
+            if price.kind == "embedding" and key != "input/token":
+                # Only texts are embedded.
+                continue
+            rates = msgspec.structs.asdict(price.rates_for(tokens, tier))
+            rate = rates[PLAIN.get(kind, kind)] if rates[kind] is None else rates[kind]
+            assert rate == usd * 10**12, (name, key)
+            compared += 1
+
+    assert compared > 300
+
+
+def _read_key(key: str) -> tuple[str | None, str, int]:
+    """Return the kind that a price of the table is of, its tier, and a size of prompt."""
+    listed_as, _, joined = key.partition("@")
+    marks = joined.split(",") if joined else []
+    if listed_as not in LISTED_AS or "batch" in marks:
+        assert any(other in f"{listed_as}@{marks[-1] if marks else ''}" for other in NOT_SOLD_BY), (
+            key
+        )
+        return None, STANDARD_TIER, 0
+    sizes = [int(mark.strip(">k")) * 1_000 + 1 for mark in marks if mark.startswith(">")]
+    tiers = [mark for mark in marks if not mark.startswith(">")]
+    return LISTED_AS[listed_as], (tiers or [STANDARD_TIER])[0], (sizes or [0])[0]
+
+
+def test_a_tier_is_sold_only_where_the_table_prices_all_of_it(catalog: PriceCatalog) -> None:
+    """Else what it lacks would be sold at another tier's price, unseen."""
     listed = _list_prices()
 
     for name, price in _from_the_table(catalog, listed):
         prices = listed[name]["prices_usd"]
-        for tier, suffix in (("standard", ""), ("flex", "@flex"), ("priority", "@priority")):
-            if tier != "standard" and tier not in price.tiers:
-                continue
-            rates = msgspec.structs.asdict(price.rates_for(0, tier))
-            for listed_as, kind in LISTED_AS.items():
-                if price.kind == "embedding" and kind == "input_audio":
-                    continue
-                if listed_as + suffix in prices:
-                    rate = rates[PLAIN[kind]] if rates[kind] is None else rates[kind]
-                    assert rate == prices[listed_as + suffix] * 10**12, (name, tier, kind)
+        for tier in price.tiers:
+            standard = {key for key in prices if "@" not in key and key in LISTED_AS}
+            lacking = {key for key in standard if f"{key}@{tier}" not in prices}
+            own = {"output/reasoning_token", "output/image_token", "output/audio_token"}
+            plain = {key for key in lacking & own if prices[key] == prices["output/token"]}
+            same_in = {key for key in lacking - own if prices[key] == prices["input/token"]}
+            assert lacking == plain | same_in, (name, tier)
 
 
 def test_the_shipped_catalogue_has_the_list_prices_of_lookups(catalog: PriceCatalog) -> None:

@@ -31,6 +31,8 @@ GOOD = {
         ({"MODEL_ALIASES": "a"}, "MODEL_ALIASES"),
         ({"HOLD_POLICY": "none"}, "HOLD_POLICY"),
         ({"ON_DISCONNECT": "ignore"}, "ON_DISCONNECT"),
+        ({"ANSWER_STORE_URI": "file:///answers"}, "ANSWER_STORE_URI"),
+        ({"ANSWER_STORE_URI": "memory://", "WORKERS": "2"}, "ANSWER_STORE_URI: memory://"),
         ({"PORT": "eighty"}, "PORT"),
         ({"CORS_ALLOWED_ORIGINS": "*"}, "CORS_ALLOWED_ORIGINS"),
     ],

@@ -56,6 +56,7 @@ def test_an_answer_has_all_that_openai_requires() -> None:
                 "accepted_prediction_tokens": 0,
                 "rejected_prediction_tokens": 0,
             },
+            "cost": "0.0000125",
         },
     }
 

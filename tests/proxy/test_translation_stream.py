@@ -83,7 +83,7 @@ def test_lines_are_data_only_one_event_each() -> None:
     )
 
     raw = translator.chunk(chunk({"text": "a\nb\r\n\n\u2028data: x\x85"}))
-    raw += translator.finish() + translator.end({0: "stop"}, None)
+    raw += translator.finish() + translator.end({0: "stop"}, None, 0)
 
     lines = raw.split(b"\n")
     assert all(not line or line.startswith(b"data: {") for line in lines)
@@ -118,7 +118,7 @@ def test_the_operator_may_have_usage_told_unasked_on_the_last_choice(
         usage_on_finish=True,
     )
 
-    found = events(translator.end({1: "stop", 0: "stop"}, usage))
+    found = events(translator.end({1: "stop", 0: "stop"}, usage, 2_500))
 
     told = [event for event in found if event.get("usage")]
     assert told == [found[-1]]

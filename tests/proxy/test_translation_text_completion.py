@@ -60,7 +60,7 @@ def streamed(*chunks: GenerateContentResponse, include_usage: bool = False) -> l
     )
     raw = b"".join(translator.chunk(received) for received in chunks) + translator.finish()
     usage = TokenUsage(prompt_tokens=1, candidates_tokens=2, total_tokens=3)
-    return events(raw + translator.end(translator.answer.reasons(1), usage))
+    return events(raw + translator.end(translator.answer.reasons(1), usage, 2_500))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_what_can_not_be_honoured_is_refused(fields: Json, param: str, code: str
 
 
 def test_an_answer_has_openais_form() -> None:
-    usage = openai_usage(TokenUsage(prompt_tokens=1, candidates_tokens=2, total_tokens=3))
+    usage = openai_usage(TokenUsage(prompt_tokens=1, candidates_tokens=2, total_tokens=3), 2_500)
     made = choices(
         chunk({"text": "hm", "thought": True}, {"text": "Hé"}),
         chunk({"text": "!"}, finish="STOP", **TOKENS),

@@ -7,7 +7,15 @@ import httpx
 import pytest
 
 from recordings.corpus import USUAL_MODEL, chat_recordings
-from recordings.settings import CLIENT_KEY, GEMINI_KEY, OUTPUT_TOKENS_MAX
+from recordings.settings import (
+    CLIENT_KEY,
+    GEMINI_KEY,
+    INPUT_NANOS,
+    LOOKUP_NANOS,
+    OUTPUT_NANOS,
+    OUTPUT_TOKENS_MAX,
+    PICO_PER_NANO,
+)
 from support.processes import ServiceProcess
 from support.replay_server import ReplayServer, replay_server
 
@@ -20,9 +28,10 @@ def price(model: str) -> dict[str, object]:
     return {
         "context_tokens": 1_048_576,
         "max_output_tokens": OUTPUT_TOKENS_MAX,
-        "rates": [{"input": 300_000, "output": 2_500_000}],
+        "rates": [{"input": INPUT_NANOS * PICO_PER_NANO, "output": OUTPUT_NANOS * PICO_PER_NANO}],
         "output_modalities": modalities,
-        "search_query": 14_000_000_000,
+        "search_query": LOOKUP_NANOS * PICO_PER_NANO,
+        "maps_query": LOOKUP_NANOS * PICO_PER_NANO,
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 from recordings.client_view import ClientView, read_stream, read_whole
 from recordings.corpus import OK, Recording, chat_recordings, each
 from recordings.oracle import BROKEN_OFF, Call, Citation, Expected, expected_answer
-from recordings.settings import PATH
+from recordings.settings import INPUT_NANOS, LOOKUP_NANOS, OUTPUT_NANOS, PATH
 from support.replay_server import Answer, ReplayServer, as_array, streamed, whole
 
 GENERATED_ID = re.compile(r"call_[0-9a-f]{24}")
@@ -169,7 +170,18 @@ def assert_as_expected(view: ClientView, expected: Expected, recording: Recordin
     assert view.finish == expected.finish
     if expected.native_finish is not None:
         assert view.native_finish == expected.native_finish
+    assert view.usage is not None
+    cost_nanos = Decimal(view.usage.pop("cost")).scaleb(9)
     assert view.usage == expected.usage
+    assert_price(cost_nanos, expected.usage)
+
+
+def assert_price(cost_nanos: Decimal, usage: dict[str, Any]) -> None:
+    """Besides tokens only lookups cost something, each the same."""
+    tokens_nanos = usage["prompt_tokens"] * INPUT_NANOS + usage["completion_tokens"] * OUTPUT_NANOS
+    lookups, rest = divmod(cost_nanos - tokens_nanos, LOOKUP_NANOS)
+    assert lookups >= 0
+    assert rest == 0
 
 
 def assert_text(view: ClientView, expected: Expected) -> None:

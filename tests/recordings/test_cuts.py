@@ -39,7 +39,7 @@ def client_bytes(pieces: Iterable[bytes]) -> tuple[bytes, tuple[int, str] | None
             sent += translator.chunk(chunk)
             if chunk.usage_metadata is not None:
                 usage = usage_of(chunk.usage_metadata)
-    sent += translator.finish() + translator.end({0: "stop"}, usage)
+    sent += translator.finish() + translator.end({0: "stop"}, usage, 0)
     failure = decoder.failure
     error = (failure.status, failure.reason) if isinstance(failure, GeminiError) else None
     # Calls to which Gemini gave no id get a random one.

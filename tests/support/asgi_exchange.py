@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -28,14 +28,23 @@ class Exchange:
         done: the app is through with the request.
     """
 
-    def __init__(self, app: ASGIApp, state: dict[str, Any], path: str, body: bytes) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        state: dict[str, Any],
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        method: str = "POST",
+    ) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.body = b""
         self._request: list[Message] = [{"type": "http.request", "body": body}]
         self._left = asyncio.Event()
         self._changed = asyncio.Condition()
-        self._scope = _scope(path, state)
+        self._scope = {**_scope(path, state, headers), "method": method}
         self._task = asyncio.create_task(self._run(app))
 
     async def _run(self, app: ASGIApp) -> None:
@@ -84,7 +93,7 @@ class Exchange:
         return [text if text == "[DONE]" else json.loads(text) for text in texts]
 
 
-def _scope(path: str, state: dict[str, Any]) -> Scope:
+def _scope(path: str, state: dict[str, Any], headers: Mapping[str, str]) -> Scope:
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -98,6 +107,7 @@ def _scope(path: str, state: dict[str, Any]) -> Scope:
         "headers": [
             (b"authorization", f"Bearer {KEY}".encode()),
             (b"content-type", b"application/json"),
+            *((name.encode(), value.encode()) for name, value in headers.items()),
         ],
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 8002),
@@ -112,9 +122,14 @@ class App:
         self._app = app
         self._state = state
 
-    def post(self, path: str, **body: Any) -> Exchange:
-        """Begin a request."""
-        return Exchange(self._app, self._state, path, msgspec.json.encode(body))
+    def post(self, path: str, *, headers: Mapping[str, str] | None = None, **body: Any) -> Exchange:
+        """Begin a request; names of headers are in lower case."""
+        raw = msgspec.json.encode(body)
+        return Exchange(self._app, self._state, path, raw, headers or {})
+
+    def get(self, path: str) -> Exchange:
+        """Begin a request without a body."""
+        return Exchange(self._app, self._state, path, b"", {}, method="GET")
 
 
 @asynccontextmanager

@@ -4,10 +4,11 @@ import asyncio
 
 import httpx
 
-from ai_proxy_service.core.interfaces import Settlement
 from ai_proxy_service.core.metrics import ProxyMetrics
+from ai_proxy_service.core.settlement import Settlement
 from ai_proxy_service.services.billing_service import CreditsBillingService
 from ai_proxy_service.services.outbox import Outbox
+from support.usage_logs import MemoryUsageLog
 
 URL = "http://credits.test"
 HOLD = {"hold_id": "h1", "amount": "0.5", "available": "1.25"}
@@ -25,12 +26,19 @@ SETTLEMENT = Settlement(
 
 
 class Parts:
-    """A billing service, its outbox, and its metrics."""
+    """A billing service, its outbox, its metrics, and what it tells the usage log."""
 
-    def __init__(self, service: CreditsBillingService, outbox: Outbox, metrics: ProxyMetrics):
+    def __init__(
+        self,
+        service: CreditsBillingService,
+        outbox: Outbox,
+        metrics: ProxyMetrics,
+        log: MemoryUsageLog,
+    ) -> None:
         self.service = service
         self.outbox = outbox
         self.metrics = metrics
+        self.log = log
 
     async def deliver_until_empty(self) -> None:
         """Let the outbox deliver, and wait until nothing waits any more."""

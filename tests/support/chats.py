@@ -31,6 +31,8 @@ USER: Json = {"role": "user", "content": "hi"}
 FLASH_2 = "gemini-2.5-flash"
 FLASH_3 = "gemini-3-flash-preview"
 PRICES = CATALOG.models
+# What every answer is said to have cost.
+COST_NANOS = 12_500
 
 
 def translate(
@@ -158,6 +160,7 @@ def whole(
         model="gpt-4",
         reasons=answer.reasons(choices),
         usage=tally.usage,
+        cost_nanos=COST_NANOS,
         **fields,
     )
 
@@ -199,7 +202,7 @@ def streamed(
         raw += translator.chunk(received)
         tally.note([received])
     raw += translator.finish()
-    return events(raw + translator.end(answer.reasons(choices), tally.usage))
+    return events(raw + translator.end(answer.reasons(choices), tally.usage, COST_NANOS))
 
 
 def deltas(found: list[Json], index: int = 0) -> list[Json]:

@@ -17,13 +17,13 @@ from ai_proxy_service.core.gemini import (
     UsageMetadata,
 )
 from ai_proxy_service.core.interfaces import (
+    Balance,
     Embeddings,
     EmbedOptions,
     Hold,
     HoldRequest,
-    Settled,
-    Settlement,
 )
+from ai_proxy_service.core.settlement import Settled, Settlement
 
 
 def text_chunk(
@@ -169,6 +169,10 @@ class FakeBilling:
     unavailable: bool = False
     refused: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def balance(self, account: str) -> Balance | None:
+        self._check()
+        return Balance(self.available_nanos, self.available_nanos) if self.enforced else None
 
     async def hold(self, request: HoldRequest) -> Hold:
         self._check()

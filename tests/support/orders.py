@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ai_proxy_service.core.order import Order
-from ai_proxy_service.core.pricing import load_catalog
+from ai_proxy_service.core.price_catalog import load_catalog
 
 CATALOG = load_catalog(
     Path(str(resources.files("ai_proxy_service.data") / "prices.json")), Decimal(1)

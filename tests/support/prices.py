@@ -26,3 +26,10 @@ def catalog_file(folder: Path, **changes: Any) -> Path:
     path = folder / "prices.json"
     path.write_bytes(msgspec.json.encode(catalog))
     return path
+
+
+def with_version(path: Path, version: str) -> Path:
+    """Give a catalogue another version, as who changes prices does."""
+    catalog = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({**catalog, "version": version}))
+    return path

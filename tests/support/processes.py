@@ -66,11 +66,12 @@ class ServiceProcess:
                 raise AssertionError("did not start:\n" + "\n".join(self.lines))
         return self
 
-    def wait_for_log(self, text: str, timeout_seconds: float = 30) -> str:
-        """Return the first line that contains the text, waiting for it if need be."""
+    def wait_for_log(self, text: str, timeout_seconds: float = 30, times: int = 1) -> str:
+        """Return the first line that contains the text, or the nth, waiting for it if need be."""
 
         def found() -> str | None:
-            return next((line for line in self.lines if text in line), None)
+            lines = [line for line in self.lines if text in line]
+            return lines[times - 1] if len(lines) >= times else None
 
         with self._changed:
             line = self._changed.wait_for(found, timeout_seconds)

@@ -5,6 +5,7 @@ from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.relay import Relay
 from support.fakes import FakeBilling, FakeGemini, text_chunk
+from support.usage_logs import MemoryUsageLog
 
 USD = 1_000_000_000
 
@@ -18,6 +19,7 @@ class Bench:
         )
         self.billing = FakeBilling(5 * USD)
         self.metrics = metrics
+        self.log = MemoryUsageLog()
         self.drain = True
         self.policy = HoldPolicy.WINDOWED
 
@@ -26,6 +28,7 @@ class Bench:
             gemini=self.gemini,
             billing=self.billing,
             metrics=self.metrics,
+            log=self.log,
             policy=self.policy,
             drain_on_disconnect=self.drain,
         )

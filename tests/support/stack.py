@@ -51,6 +51,7 @@ class Stack:
     ledger: ServiceProcess
     proxy: ServiceProcess
     _exits: ExitStack = field(default_factory=ExitStack)
+    _clients: dict[tuple[str, str | None], httpx.Client] = field(default_factory=dict)
 
     def openai(self, *, key: str = CLIENT_KEY) -> openai.OpenAI:
         """Return the official client; it does not retry, so that each answer is seen."""
@@ -64,11 +65,13 @@ class Stack:
         )
 
     def http(self, base_url: str, key: str | None) -> httpx.Client:
-        """Return a plain HTTP client."""
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        return self._exits.enter_context(
-            httpx.Client(base_url=base_url, headers=headers, timeout=TIMEOUT_SECONDS)
-        )
+        """Return a plain HTTP client; making one takes long, so that each is kept."""
+        if (base_url, key) not in self._clients:
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            self._clients[base_url, key] = self._exits.enter_context(
+                httpx.Client(base_url=base_url, headers=headers, timeout=TIMEOUT_SECONDS)
+            )
+        return self._clients[base_url, key]
 
     def account(self, usd: str | None = None) -> str:
         """Return the name of a new account, with credit if an amount is given."""

@@ -91,7 +91,12 @@ def whole_answers() -> list[dict[str, Any]]:
         state.finish()
         found.append(
             chat_completion(
-                state, **HEAD, reasons=state.reasons(1), usage=TokenUsage(), tier_asked=True
+                state,
+                **HEAD,
+                reasons=state.reasons(1),
+                usage=TokenUsage(),
+                cost_nanos=0,
+                tier_asked=True,
             )
         )
     return found
@@ -104,7 +109,7 @@ def streamed_chunks() -> list[Any]:
             **HEAD, answer=answer(legacy=legacy), include_usage=True, tier_asked=True
         )
         sent = translator.chunk(chunk()) + translator.finish()
-        sent += translator.end(translator.answer.reasons(1), TokenUsage())
+        sent += translator.end(translator.answer.reasons(1), TokenUsage(), 0)
         found += events(sent)
     return found
 
@@ -114,7 +119,7 @@ def text_answers() -> list[Any]:
     state.add(chunk())
     choices = text_choices(state, {0: "stop"}, 0)
     translator = TextStreamTranslator(**HEAD, include_usage=True)
-    sent = translator.chunk(chunk()) + translator.end({0: "stop"}, TokenUsage())
+    sent = translator.chunk(chunk()) + translator.end({0: "stop"}, TokenUsage(), 0)
     return [text_completion(choices, **HEAD, usage={}), *events(sent)]
 
 
@@ -183,6 +188,6 @@ def test_a_text_completion_has_what_is_said_and_nothing_else() -> None:
 
 
 def test_embeddings_have_what_is_said_and_nothing_else() -> None:
-    body = json.loads(embeddings_body("m", [[1.0]], None, 3))
+    body = json.loads(embeddings_body("m", [[1.0]], None, 3, 0))
 
     assert_told(set(paths(body)), told("embeddings-answer"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ai_proxy_service.core.errors import InvalidRequestError
-from ai_proxy_service.core.pricing import load_catalog
+from ai_proxy_service.core.price_catalog import load_catalog
 from ai_proxy_service.translation.embeddings import EmbeddingRequest, parse_embeddings
 from ai_proxy_service.translation.openai_types import ChatRequest
 from ai_proxy_service.translation.request import (

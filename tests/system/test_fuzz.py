@@ -24,7 +24,7 @@ from support.hostile_json import Raw, encode, hostile
 from support.stack import CLIENT_KEY, GEMINI_KEY, MODEL, SERVICE_KEY, TIMEOUT_SECONDS, Stack
 from support.valid_bodies import CHATS, COMPLETIONS, EMBEDDINGS
 
-POSTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+POSTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/quote")
 GETS = ("/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}")
 OPERATIONS = [*((path, "post") for path in POSTS), *((path, "get") for path in GETS)]
 STREAM_EVENTS_MAX = 100_000

@@ -4,11 +4,15 @@ import asyncio
 import contextlib
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from ai_proxy_service.api.errors import OpenAIErrorForm
 from ai_proxy_service.api.gateway import Gateway
@@ -19,6 +23,7 @@ from ai_proxy_service.api.routes import (
     add_routes,
     openapi_document,
 )
+from ai_proxy_service.core.answering import Answers
 from ai_proxy_service.core.interfaces import (
     BillingService,
     CallMemory,
@@ -27,10 +32,14 @@ from ai_proxy_service.core.interfaces import (
 )
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.models import parse_aliases
-from ai_proxy_service.core.pricing import PriceCatalog, PriceCatalogError, load_catalog
+from ai_proxy_service.core.price_book import PriceBook
+from ai_proxy_service.core.price_catalog import PriceCatalogError, load_catalog
+from ai_proxy_service.core.quoting import Quoter
 from ai_proxy_service.core.relay import Relay
+from ai_proxy_service.core.usage_log import UsageLog
 from ai_proxy_service.middleware.auth import KEY_HEADERS, authentication
 from ai_proxy_service.middleware.rate_limit import rate_rules
+from ai_proxy_service.services.answer_stores import open_answer_store
 from ai_proxy_service.services.billing_service import (
     CreditsBillingService,
     LoggingBillingService,
@@ -40,7 +49,9 @@ from ai_proxy_service.services.credits_api import CreditsApi, connect
 from ai_proxy_service.services.gemini_client import make_gemini_client
 from ai_proxy_service.services.media_fetcher import HttpMediaFetcher
 from ai_proxy_service.services.outbox import Outbox
-from ai_proxy_service.settings import ProxySettings
+from ai_proxy_service.services.price_watch import PriceWatch
+from ai_proxy_service.services.usage_log import QueuedUsageLog, open_usage_log
+from ai_proxy_service.settings import BUNDLED_CATALOG, ProxySettings
 from service_kit.errors import install_error_handlers
 from service_kit.logging import configure_logging, get_logger
 from service_kit.middleware import middleware_stack
@@ -52,6 +63,7 @@ SERVICE = "ai-proxy-service"
 # answers without a client are read on.
 _RELAY_PART = 1 / 3
 _log = get_logger(__name__)
+T = TypeVar("T")
 
 
 def create_app(
@@ -70,14 +82,14 @@ def create_app(
     Raises:
         PriceCatalogError: the price catalogue can't be used.
     """
-    catalog = load_catalog(settings.price_catalog_path, settings.price_markup)
+    prices = PriceBook(load_catalog(settings.price_catalog_path, settings.price_markup))
     metrics = ProxyMetrics()
     form = OpenAIErrorForm()
     app = FastAPI(
         title="AI proxy",
         version="0.1.0",
         description="OpenAI's chat API in front of Google Gemini, paid for from prepaid credit.",
-        lifespan=_lifespan(settings, catalog, metrics, gemini, billing),
+        lifespan=_lifespan(settings, prices, metrics, gemini, billing),
         middleware=middleware_stack(
             settings,
             form=form,
@@ -98,7 +110,7 @@ def create_app(
 
 def _lifespan(
     settings: ProxySettings,
-    catalog: PriceCatalog,
+    prices: PriceBook,
     metrics: ProxyMetrics,
     gemini: GeminiClient | None,
     billing: BillingService | None,
@@ -107,6 +119,7 @@ def _lifespan(
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
             state: dict[str, Any] = {}
+            _watch_prices(settings, prices, metrics, stack)
             client = gemini or make_gemini_client(
                 settings.gemini_client,
                 base_url=settings.gemini_base_url,
@@ -115,36 +128,66 @@ def _lifespan(
                 sdk_threads=settings.gemini_sdk_threads,
             )
             stack.push_async_callback(client.aclose)
-            biller = billing or await _open_billing(settings, metrics, stack, state)
+            log = await _open_usage_log(settings, metrics, stack)
+            biller = billing or await _open_billing(settings, metrics, log, stack, state)
             relay = Relay(
                 gemini=client,
                 billing=biller,
                 metrics=metrics,
+                log=log,
                 policy=settings.hold_policy,
                 drain_on_disconnect=settings.on_disconnect == "drain",
             )
-            # Last in, first out: what still runs is settled before any pool closes.
-            stack.push_async_callback(
-                relay.aclose, settings.graceful_shutdown_seconds * _RELAY_PART
-            )
             gateway = Gateway(
                 aliases=parse_aliases(settings.model_aliases),
-                catalog=catalog,
+                prices=prices,
                 gemini=client,
                 relay=relay,
+                answers=await _open_answers(settings, metrics, stack),
+                quoter=Quoter(gemini=client, billing=biller, policy=settings.hold_policy),
+                receipts=log,
                 metrics=metrics,
                 calls=await _open_call_memory(settings, stack),
                 media=_open_media(settings, stack),
                 safety_threshold=settings.safety_threshold or None,
                 usage_always=settings.stream_usage == "always",
             )
+            # Last in, first out: what still runs is settled before any pool closes.
+            stack.push_async_callback(
+                _finish, gateway, settings.graceful_shutdown_seconds * _RELAY_PART
+            )
             yield {**state, "gateway": gateway, "models": ModelList(gateway)}
 
     return lifespan
 
 
+def _watch_prices(
+    settings: ProxySettings, prices: PriceBook, metrics: ProxyMetrics, stack: AsyncExitStack
+) -> None:
+    metrics.sells_at(prices.catalog.version)
+    if settings.price_catalog_path == BUNDLED_CATALOG:
+        return
+    watch = PriceWatch(settings.price_catalog_path, settings.price_markup, prices, metrics)
+    looking = asyncio.create_task(watch.run(), name="price-watch")
+    stack.push_async_callback(_stop, looking)
+
+
+async def _open_usage_log(
+    settings: ProxySettings, metrics: ProxyMetrics, stack: AsyncExitStack
+) -> QueuedUsageLog:
+    days = settings.usage_log_retention_days
+    opener = partial(open_usage_log, metrics=metrics, retention_days=days)
+    log = await _opened(opener, "USAGE_LOG_URL", settings.usage_log_url, settings)
+    stack.push_async_callback(log.aclose)
+    return log
+
+
 async def _open_billing(
-    settings: ProxySettings, metrics: ProxyMetrics, stack: AsyncExitStack, state: dict[str, Any]
+    settings: ProxySettings,
+    metrics: ProxyMetrics,
+    log: UsageLog,
+    stack: AsyncExitStack,
+    state: dict[str, Any],
 ) -> BillingService:
     if not settings.billing_enforced:
         _log.warning(
@@ -165,7 +208,7 @@ async def _open_billing(
     client = connect(
         settings.credits_service_url, settings.credits_service_api_key.get_secret_value()
     )
-    service = CreditsBillingService(CreditsApi(client), outbox, metrics)
+    service = CreditsBillingService(CreditsApi(client), outbox, metrics, log)
     stack.push_async_callback(service.aclose)
     delivery = asyncio.create_task(outbox.deliver_all(service.deliver), name="outbox")
     stack.push_async_callback(_stop, delivery)
@@ -173,17 +216,42 @@ async def _open_billing(
     return service
 
 
+async def _finish(gateway: Gateway, timeout_seconds: float) -> None:
+    """End what runs, all within one time limit."""
+    give_up_at = time.monotonic() + timeout_seconds
+    await gateway.answers.aclose(timeout_seconds)
+    await gateway.relay.aclose(max(0.0, give_up_at - time.monotonic()))
+
+
+async def _open_answers(
+    settings: ProxySettings, metrics: ProxyMetrics, stack: AsyncExitStack
+) -> Answers:
+    store = await _opened(
+        open_answer_store, "ANSWER_STORE_URI", settings.answer_store_uri, settings
+    )
+    stack.push_async_callback(store.aclose)
+    return Answers(store, metrics)
+
+
 async def _open_call_memory(settings: ProxySettings, stack: AsyncExitStack) -> CallMemory:
-    try:
-        calls = await open_call_memory(
-            settings.call_memory_uri.get_secret_value(), settings.data_dir
-        )
-    except ValueError as error:
-        sys.exit(settings_failure([f"CALL_MEMORY_URI: {error}"]))
-    except (OSError, sqlite3.Error) as error:
-        sys.exit(settings_failure([f"DATA_DIR: {settings.data_dir} can't be used ({error})"]))
+    calls = await _opened(open_call_memory, "CALL_MEMORY_URI", settings.call_memory_uri, settings)
     stack.push_async_callback(calls.aclose)
     return calls
+
+
+async def _opened(
+    open_store: Callable[[str, Path], Awaitable[T]],
+    setting: str,
+    uri: SecretStr,
+    settings: ProxySettings,
+) -> T:
+    """Open a store, or end the program with the name of the setting that is wrong."""
+    try:
+        return await open_store(uri.get_secret_value(), settings.data_dir)
+    except ValueError as error:
+        sys.exit(settings_failure([f"{setting}: {error}"]))
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(settings_failure([f"DATA_DIR: {settings.data_dir} can't be used ({error})"]))
 
 
 def _open_media(settings: ProxySettings, stack: AsyncExitStack) -> MediaFetcher:
@@ -213,7 +281,13 @@ def build_app() -> FastAPI:
 
 
 def main() -> None:
-    """Serve the proxy until a signal ends it."""
+    """Serve the proxy until a signal ends it, or run the command that the arguments name."""
+    if sys.argv[1:]:
+        # What commands need is nothing for a server to load.
+        from ai_proxy_service.cli.main import run  # noqa: PLC0415
+
+        run()
+        return
     settings = load_settings(ProxySettings)
     configure_logging(service=SERVICE, level=settings.log_level, log_format=settings.log_format)
     serve(

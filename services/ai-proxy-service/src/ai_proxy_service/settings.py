@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings
 
 from ai_proxy_service.core.authorisation import HoldPolicy
 from ai_proxy_service.core.models import parse_aliases
@@ -29,6 +30,12 @@ def _memory_uri(uri: SecretStr) -> SecretStr:
     return uri
 
 
+def _usage_log_url(url: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"|postgres(ql)?(\+asyncpg)?://.+", url.get_secret_value()):
+        raise ValueError("it is postgresql://user@host/database; empty for a file in DATA_DIR")
+    return url
+
+
 def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
     for network in networks:
         try:
@@ -38,7 +45,36 @@ def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
     return networks
 
 
-class ProxySettings(CommonSettings):
+BUNDLED_CATALOG = Path(str(resources.files("ai_proxy_service.data") / "prices.json"))
+
+
+class PriceSettings(BaseSettings):
+    """What is sold, under which names, and at which mark-up."""
+
+    model_config = CommonSettings.model_config
+
+    price_catalog_path: Path = BUNDLED_CATALOG
+    price_markup: Decimal = Field(default=Decimal(1), gt=0, le=100)
+    model_aliases: str = ""
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _aliases_parse(cls, value: str) -> str:
+        parse_aliases(value)
+        return value
+
+
+class UsageLogSettings(BaseSettings):
+    """Where the record of each charge is kept, and how long."""
+
+    model_config = CommonSettings.model_config
+
+    data_dir: Path = Path("./data")
+    usage_log_url: Annotated[SecretStr, AfterValidator(_usage_log_url)] = SecretStr("")
+    usage_log_retention_days: int = Field(default=400, ge=0)
+
+
+class ProxySettings(CommonSettings, PriceSettings, UsageLogSettings):
     """What the operator decides."""
 
     port: int = Field(default=8002, ge=0, le=65535)
@@ -53,14 +89,11 @@ class ProxySettings(CommonSettings):
     credits_service_api_key: SecretStr = SecretStr("")
 
     rate_limit_completions_per_minute: int = Field(default=30, ge=1)
-    model_aliases: str = ""
-    price_catalog_path: Path = Path(str(resources.files("ai_proxy_service.data") / "prices.json"))
-    price_markup: Decimal = Field(default=Decimal(1), gt=0, le=100)
     hold_policy: HoldPolicy = HoldPolicy.WINDOWED
     on_disconnect: Literal["drain", "cancel"] = "drain"
-    data_dir: Path = Path("./data")
 
     call_memory_uri: Annotated[SecretStr, AfterValidator(_memory_uri)] = SecretStr("")
+    answer_store_uri: Annotated[SecretStr, AfterValidator(_memory_uri)] = SecretStr("")
     media_max_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
     media_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     media_allowed_networks: Annotated[CommaSeparated, AfterValidator(_networks)] = ()
@@ -79,12 +112,6 @@ class ProxySettings(CommonSettings):
     def _split_networks(cls, value: object) -> object:
         return split_commas(value)
 
-    @field_validator("model_aliases")
-    @classmethod
-    def _aliases_parse(cls, value: str) -> str:
-        parse_aliases(value)
-        return value
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.gemini_keys():
@@ -93,6 +120,11 @@ class ProxySettings(CommonSettings):
             raise ValueError(
                 "CREDITS_SERVICE_URL and CREDITS_SERVICE_API_KEY belong together: set both to bill "
                 "every completion, or neither to log charges only"
+            )
+        if self.workers > 1 and self.answer_store_uri.get_secret_value() == "memory://":
+            raise ValueError(
+                "ANSWER_STORE_URI: memory:// is for one process, and WORKERS are more: each would "
+                "answer, and charge, the same idempotency key"
             )
         self.service_keys()
         return self

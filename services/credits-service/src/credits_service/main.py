@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from credits_service.api.hot_routes import HotRoutes
+from credits_service.api.key_body import render_key
 from credits_service.api.openapi import install_openapi
 from credits_service.api.operations import SERVICE, add_operational_routes
 from credits_service.api.problems import ProblemForm
@@ -20,6 +21,9 @@ from credits_service.core.errors import ConfigurationError
 from credits_service.core.metrics import LedgerMetrics
 from credits_service.db.engine import open_database
 from credits_service.db.exclusive import exclusive
+from credits_service.db.key_queries import KeyQueries
+from credits_service.db.key_uses import KeyUses
+from credits_service.db.keys import KeyStore
 from credits_service.db.load import Clock
 from credits_service.db.migrate import migrate
 from credits_service.db.prepare import prepare
@@ -46,6 +50,10 @@ _NANOSECONDS_PER_MICRO = 1_000
 
 def _system_clock() -> int:
     return time.time_ns() // _NANOSECONDS_PER_MICRO
+
+
+def _hold_limits(settings: CreditsSettings) -> HoldLimits:
+    return HoldLimits(settings.hold_ttl_default_seconds, settings.hold_ttl_max_seconds)
 
 
 def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> FastAPI:
@@ -82,17 +90,27 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
             writer,
             interval_seconds=settings.sweep_interval_seconds,
         )
-        limits = HoldLimits(settings.hold_ttl_default_seconds, settings.hold_ttl_max_seconds)
-        app.state.services = Services(writer, queries, metrics, limits)
+        key_uses = KeyUses(database)
+        app.state.services = Services(
+            writer=writer,
+            queries=queries,
+            metrics=metrics,
+            hold_limits=_hold_limits(settings),
+            keys=KeyStore(database, ticking, render=render_key),
+            key_queries=KeyQueries(queries),
+            key_uses=key_uses,
+        )
         try:
             await migrate(database.writer)
             writer.start()
             sweeper.start()
+            key_uses.start()
             if deliverer:
                 deliverer.start()
             yield
         finally:
             await sweeper.close()
+            await key_uses.close()
             await writer.close()
             if deliverer:
                 await deliverer.close()

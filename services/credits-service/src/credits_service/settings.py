@@ -1,6 +1,5 @@
 """The service's settings: read from the environment, refused with a reason if they can't work."""
 
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from pydantic import Field, SecretStr, model_validator
@@ -8,7 +7,7 @@ from pydantic_settings import BaseSettings
 from sqlalchemy import URL
 
 from credits_service.core.errors import ConfigurationError
-from credits_service.core.money import AmountError, nanos_from_usd
+from credits_service.core.money import AmountError, decimal_from, nanos_from_usd
 from credits_service.db.engine import SQLITE_DRIVER, DatabaseLimits, database_url
 from credits_service.db.limits import Pooler
 from credits_service.ledger.events import EventRules
@@ -136,8 +135,6 @@ def _low_balance_nanos(text: str) -> int | None:
     if not text:
         return None
     try:
-        return nanos_from_usd(Decimal(text))
-    except InvalidOperation:
-        raise ValueError("LOW_BALANCE_USD is not an amount such as 2.50") from None
+        return nanos_from_usd(decimal_from(text))
     except AmountError as error:
         raise ValueError(f"LOW_BALANCE_USD {error}") from None

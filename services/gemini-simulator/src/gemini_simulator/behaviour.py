@@ -37,6 +37,7 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delay: Duration = 0  # seconds before the first byte of the response
     first_token_delay: Duration | None = None  # seconds between headers and first token
     chunk: Positive | None = None  # tokens per chunk
+    thought_chunk: Positive | None = None  # thinking tokens per summary; each waits like others
     split_bytes: Count = 0  # write the stream in pieces of this many bytes
     gate: str | None = None  # a token passes only when the gate of this name releases it
     stall_after: Count | None = None  # free tokens before the gate; alone: silence for ever
@@ -51,6 +52,8 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     final_prompt_tokens: Count | None = None
     cached: Count = 0
     tool_prompt: Count = 0
+    searches: Annotated[int, Meta(ge=0, le=100)] = 0  # different queries told as grounding
+    tools_after: Count | None = None  # answer tokens before these two are told; else at the end
     # endings
     finish: str | None = None  # a FinishReason, known or not; `none` for none at all
     finish_message: str | None = None

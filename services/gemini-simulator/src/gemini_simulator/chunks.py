@@ -7,12 +7,12 @@ with a chunk of empty text, which carries the signature of an answer without cal
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
+from itertools import chain, cycle, zip_longest
 from typing import Any
 
 from gemini_simulator.answer import Answer, Candidate
 from gemini_simulator.behaviour import Behaviour
-from gemini_simulator.prompt import details
+from gemini_simulator.reports import grounding, has_usage, tools_are_due, usage_metadata
 
 _HARM_CATEGORIES = (
     "HARM_CATEGORY_HATE_SPEECH",
@@ -58,6 +58,7 @@ def stream_steps(answer: Answer, behaviour: Behaviour, tokens_per_chunk: int) ->
     )
     pieces = (piece for piece in chain.from_iterable(zip_longest(*streams)) if piece is not None)
     tokens = thoughts = units = number = 0
+    tools_told = False
     held: _Piece | None = next(pieces)
     while held is not None:
         piece, held = held, next(pieces, None)
@@ -68,9 +69,14 @@ def stream_steps(answer: Answer, behaviour: Behaviour, tokens_per_chunk: int) ->
         candidate = _wire_candidate(answer, piece)
         if behaviour.early_finish_after == units and piece.units:
             candidate.setdefault("finishReason", "STOP")
+        if not tools_told and tools_are_due(behaviour, tokens, last=held is None):
+            tools_told = True
+            candidate |= grounding(behaviour)
         chunk: dict[str, Any] = {"candidates": [candidate]}
-        if _has_usage(behaviour.usage, number, last=held is None):
-            chunk["usageMetadata"] = _usage(answer, behaviour, tokens, thoughts, last=held is None)
+        if has_usage(behaviour.usage, number, last=held is None):
+            chunk["usageMetadata"] = usage_metadata(
+                answer, behaviour, tokens, thoughts, last=held is None, tools_told=tools_told
+            )
         yield Step(_with_ids(chunk, answer), piece.units)
 
 
@@ -79,10 +85,13 @@ def whole_response(answer: Answer, behaviour: Behaviour) -> dict[str, Any]:
     if not answer.candidates:
         return _blocked(answer, behaviour)
     candidates = [_wire_candidate(answer, _whole(answer, c)) for c in answer.candidates]
+    candidates[0] |= grounding(behaviour)
     response: dict[str, Any] = {"candidates": candidates}
     if behaviour.usage != "none":
         thoughts = sum(candidate.thought_tokens for candidate in answer.candidates)
-        response["usageMetadata"] = _usage(answer, behaviour, answer.tokens, thoughts, last=True)
+        response["usageMetadata"] = usage_metadata(
+            answer, behaviour, answer.tokens, thoughts, last=True, tools_told=True
+        )
     return _with_ids(response, answer)
 
 
@@ -95,10 +104,9 @@ def _pieces(
     if shape is None:
         shape = "empty_text" if answer.model.is_gemini_3 else "merged"
     thoughts = candidate.thought_tokens
-    for number, summary in enumerate(candidate.thoughts):
-        share = thoughts // (len(candidate.thoughts) - number)
-        thoughts -= share
-        yield _Piece(candidate, [{"text": summary, "thought": True}], thoughts=share)
+    if candidate.thoughts:
+        yield from _thought_pieces(candidate, behaviour.thought_chunk)
+        thoughts = 0
     body = [*_text_pieces(candidate, tokens_per_chunk), *_call_pieces(answer, candidate)]
     for number, piece in enumerate(body):
         merged = shape == "merged" and number == len(body) - 1
@@ -123,6 +131,23 @@ def _pieces(
         return
     has_content = _has_content(candidate) if not body else shape != "absent"
     yield _Piece(candidate, None, thoughts=left, ending=ending, has_content=has_content)
+
+
+def _thought_pieces(candidate: Candidate, tokens_per_piece: int | None) -> Iterator[_Piece]:
+    """Cut the thinking: into its summaries, or into pieces that are waited for like others."""
+    left = candidate.thought_tokens
+    if tokens_per_piece is None:
+        for number, summary in enumerate(candidate.thoughts):
+            share = left // (len(candidate.thoughts) - number)
+            left -= share
+            yield _Piece(candidate, [{"text": summary, "thought": True}], thoughts=share)
+        return
+    for summary in cycle(candidate.thoughts):
+        share = min(left, tokens_per_piece)
+        left -= share
+        yield _Piece(candidate, [{"text": summary, "thought": True}], share, thoughts=share)
+        if not left:
+            return
 
 
 def _text_pieces(candidate: Candidate, tokens_per_chunk: int) -> Iterator[_Piece]:
@@ -201,40 +226,6 @@ def _wire_candidate(answer: Answer, piece: _Piece) -> dict[str, Any]:
     return wire
 
 
-def _has_usage(policy: str, number: int, *, last: bool) -> bool:
-    if policy == "none":
-        return False
-    return policy == "all" or last or (policy != "last" and number % int(policy) == 0)
-
-
-def _usage(
-    answer: Answer, behaviour: Behaviour, tokens: int, thoughts: int, *, last: bool
-) -> dict[str, Any]:
-    prompt = answer.prompt.copy()
-    if last and behaviour.final_prompt_tokens is not None:
-        prompt.clear()
-        prompt["TEXT"] = behaviour.final_prompt_tokens
-    used_by_tools = behaviour.tool_prompt if last else 0
-    usage: dict[str, Any] = {"promptTokenCount": prompt.total()}
-    if tokens:
-        usage["candidatesTokenCount"] = tokens
-    usage["totalTokenCount"] = prompt.total() + tokens + thoughts + used_by_tools
-    if behaviour.cached:
-        cached = min(behaviour.cached, prompt.total())
-        usage["cachedContentTokenCount"] = cached
-        usage["cacheTokensDetails"] = [{"modality": "TEXT", "tokenCount": cached}]
-    usage["promptTokensDetails"] = details(prompt)
-    if tokens and answer.model.generation == (2, 0):
-        usage["candidatesTokensDetails"] = [{"modality": "TEXT", "tokenCount": tokens}]
-    if used_by_tools:
-        usage["toolUsePromptTokenCount"] = used_by_tools
-        usage["toolUsePromptTokensDetails"] = [{"modality": "TEXT", "tokenCount": used_by_tools}]
-    if thoughts:
-        usage["thoughtsTokenCount"] = thoughts
-    usage["serviceTier"] = "standard"
-    return usage
-
-
 def _blocked(answer: Answer, behaviour: Behaviour) -> dict[str, Any]:
     response: dict[str, Any] = {}
     if behaviour.block is not None:
@@ -244,7 +235,7 @@ def _blocked(answer: Answer, behaviour: Behaviour) -> dict[str, Any]:
         if behaviour.block in _BLOCKING:
             feedback["safetyRatings"] = _ratings(blocked=True)
         response["promptFeedback"] = feedback
-    response["usageMetadata"] = _usage(answer, behaviour, 0, 0, last=True)
+    response["usageMetadata"] = usage_metadata(answer, behaviour, 0, 0, last=True, tools_told=True)
     return _with_ids(response, answer)
 
 

@@ -90,6 +90,7 @@ class Delivery:
     async def send_whole(self, body: dict[str, Any], behaviour: Behaviour) -> None:
         """Send a response in one piece, or half of it if a cut is ordered."""
         content = self._encoder.whole(body)
+        self._exchange.entry.usage = body.get("usageMetadata")
         if behaviour.cut_after is None:
             await self._exchange.reply(200, content)
             return
@@ -118,6 +119,7 @@ class Delivery:
                 if await self._is_broken(behaviour, late_error):
                     return
                 await pacer.wait(step.units)
+            exchange.entry.usage = step.chunk.get("usageMetadata", exchange.entry.usage)
             await exchange.write(encoder.chunk(step.chunk), behaviour.split_bytes)
             if step.units:
                 exchange.entry.tokens += step.units

@@ -111,6 +111,7 @@ class RecordedRequest(Struct):
         state: `open` while it runs; `disconnected` when the client went away first.
         status: HTTP status sent.
         tokens: answer tokens produced.
+        usage: the last `usageMetadata` that was sent.
     """
 
     number: int
@@ -123,6 +124,7 @@ class RecordedRequest(Struct):
     state: State = "open"
     status: int | None = None
     tokens: int = 0
+    usage: dict[str, Any] | None = None
     disconnected: bool = False
 
 

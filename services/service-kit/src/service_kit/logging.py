@@ -22,11 +22,11 @@ LogFormat = Literal["json", "console"]
 CHATTY_LOGGERS = ("httpx", "alembic")
 
 # Last line of defence; nothing should log a key in the first place.
-# Ours begin with sk-, Google's API keys with AIza.
-_SECRET = re.compile(r"(?i)(?<![a-z0-9])(bearer\s+|sk-|AIza)[A-Za-z0-9_\-.~+/]{6,}=*")
+# Ours begin with sk-, Google's API keys with AIza, secrets of webhooks with whsec_.
+_SECRET = re.compile(r"(?i)(?<![a-z0-9])(bearer\s+|sk-|AIza|whsec_)[A-Za-z0-9_\-.~+/]{6,}=*")
 _MASK = r"\1…"
 # What each of them begins with: nearly every line has none, which this tells at once.
-_SECRET_MARKS = ("bearer", "sk-", "aiza")
+_SECRET_MARKS = ("bearer", "sk-", "aiza", "whsec_")
 
 
 def mask_secrets(text: str) -> str:

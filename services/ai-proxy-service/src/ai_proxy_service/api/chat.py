@@ -11,6 +11,7 @@ from starlette.responses import Response
 from ai_proxy_service.api.documentation import chat_documentation
 from ai_proxy_service.api.event_stream import EventStream
 from ai_proxy_service.api.gateway import Gateway, gateway_of
+from ai_proxy_service.api.idempotency import answer_once
 from ai_proxy_service.api.serving import (
     COMMIT_SECONDS,
     account_of,
@@ -39,6 +40,10 @@ router = APIRouter()
 @router.post("/chat/completions", **chat_documentation())
 async def create_chat_completion(request: Request) -> Response:
     """Answer a conversation, whole or as a stream of events."""
+    return await answer_once(request, _answer, "chat/completions")
+
+
+async def _answer(request: Request) -> Response:
     gateway = gateway_of(request)
     tracker = Tracker(gateway.metrics)
     with tracker.failures():
@@ -48,20 +53,18 @@ async def create_chat_completion(request: Request) -> Response:
 async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Response:
     raw = await request.body()
     chat = parse_chat(raw)
-    model, price = find_model(gateway, chat.model)
+    model = find_model(gateway, chat.model)
     account = account_of(request, chat.user or chat.user_id)
-    translated = await translate(gateway, chat, model, price, account)
+    translated = await translate(gateway, chat, model, account)
     order = make_order(
         request,
-        gateway,
         chat,
         translated,
         model=model,
-        price=price,
         account=account,
         prefix="chatcmpl-",
     )
-    tracker.model = model
+    tracker.model = model.name
     opening = await opened(request, gateway.relay, order, COMMIT_SECONDS if chat.stream else None)
     if opening is None:
         tracker.finish(successful=False)
@@ -92,12 +95,17 @@ async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Res
         )
     completion = opening.result()
     try:
-        body = _whole(completion, answer, common)
+        reasons = _read(completion, answer)
         await remember(answer)
-    except BaseException:
-        await completion.settle()
-        raise
-    settled = await completion.settle()
+    finally:
+        settled = await completion.settle()
+    body = chat_completion(
+        answer,
+        **common,
+        reasons=reasons,
+        usage=completion.usage,
+        cost_nanos=settled.charged_nanos,
+    )
     tracker.finish(successful=True)
     return settled_response(msgspec.json.encode(body), settled, headers)
 
@@ -130,9 +138,9 @@ def _translator(
     )
 
 
-def _whole(completion: Completion, answer: AnswerState, common: dict[str, Any]) -> dict[str, Any]:
+def _read(completion: Completion, answer: AnswerState) -> dict[int, str]:
+    """Take in a whole answer, and return the finish reasons of its choices."""
     for chunk in completion.collected:
         answer.add(chunk)
     answer.finish()
-    reasons = answer.reasons(completion.order.candidates, cut_off=completion.cut_off)
-    return chat_completion(answer, **common, reasons=reasons, usage=completion.usage)
+    return answer.reasons(completion.order.candidates, cut_off=completion.cut_off)

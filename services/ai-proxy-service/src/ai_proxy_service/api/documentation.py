@@ -5,10 +5,14 @@ from typing import Any
 
 import msgspec
 
+from ai_proxy_service.api.quote_body import QuoteBody
+from ai_proxy_service.core.errors import IDEMPOTENCY_KEY
+from ai_proxy_service.core.order import PROMPTS_MAX
+from ai_proxy_service.core.receipts import Receipt
 from ai_proxy_service.translation.checks import SERVICE_TIERS, STOPS_MAX
 from ai_proxy_service.translation.embeddings import INPUTS_MAX, EmbeddingRequest
 from ai_proxy_service.translation.openai_types import ChatRequest
-from ai_proxy_service.translation.text_completion import PROMPTS_MAX, TextRequest
+from ai_proxy_service.translation.text_completion import TextRequest
 from ai_proxy_service.translation.thinking import EFFORTS
 
 _ERROR = {
@@ -32,15 +36,29 @@ _STATUSES = {
     401: "No accepted API key",
     402: "The account can't pay",
     403: "The account is frozen or closed",
-    404: "There is no such model",
+    404: "There is no such model, or no such receipt",
+    409: "The answer under the `Idempotency-Key` was charged, but can't be shown again",
     413: "The body is too large",
     429: "A rate limit is reached",
     500: "The server failed",
     502: "Gemini failed, or refused the gateway's key",
-    503: "Gemini or the credits service is not available",
+    503: "Gemini, the credits service or the usage log is not available",
     504: "Gemini did not answer in time",
 }
-_NOT_OF_POSTS = frozenset({404})
+_NOT_OF_POSTS = frozenset({404, 409})
+_KEY_PARAMETER = {
+    "name": IDEMPOTENCY_KEY,
+    "in": "header",
+    "description": "A repeat with the same key and body within a day gets the first request's "
+    "answer, with `idempotency-replayed: true`, and is charged once. Another body under the same "
+    "key is refused with 400. Keys belong to the API key.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": "^[ -~]*$",
+    },
+}
 COMPONENTS_PREFIX = "#/components/schemas/{name}"
 _TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 # What is checked after decoding, or refused although its type is right: what a client may send.
@@ -77,13 +95,17 @@ _NARROWED: Mapping[str, Mapping[str, dict[str, Any]]] = {
 def chat_documentation() -> dict[str, Any]:
     """Return the options of the chat route for FastAPI."""
     answers = "A `chat.completion`, or `chat.completion.chunk` events"
-    return _documentation("Create a chat completion", "chat", answers, ChatRequest, streams=True)
+    return _with_key(
+        _documentation("Create a chat completion", "chat", answers, ChatRequest, streams=True)
+    )
 
 
 def completions_documentation() -> dict[str, Any]:
     """Return the options of the text completion route for FastAPI."""
     answers = "A `text_completion`, whole or as events"
-    return _documentation("Create a completion", "completions", answers, TextRequest, streams=True)
+    return _with_key(
+        _documentation("Create a completion", "completions", answers, TextRequest, streams=True)
+    )
 
 
 def embeddings_documentation() -> dict[str, Any]:
@@ -92,6 +114,45 @@ def embeddings_documentation() -> dict[str, Any]:
     return _documentation(
         "Create embeddings", "embeddings", answers, EmbeddingRequest, streams=False
     )
+
+
+def quote_documentation() -> dict[str, Any]:
+    """Return the options of the quote route for FastAPI."""
+    answers = "What the completion would cost, and whether it would start: also where it would not"
+    documented = _documentation(
+        "Quote a chat completion", "quotes", answers, ChatRequest, streams=False
+    )
+    answer = {"$ref": COMPONENTS_PREFIX.format(name=QuoteBody.__name__)}
+    documented["responses"][200]["content"]["application/json"]["schema"] = answer
+    for never in (402, 403):
+        del documented["responses"][never]
+    documented["openapi_extra"]["parameters"] = [
+        {
+            "name": "count",
+            "in": "query",
+            "description": "Have Gemini count the prompt. Without, it does where the credit does "
+            "not reach for the bound.",
+            "schema": {"type": "boolean", "default": False},
+        }
+    ]
+    return documented
+
+
+def receipt_documentation() -> dict[str, Any]:
+    """Return the options of the receipt route for FastAPI."""
+    answer = {"$ref": COMPONENTS_PREFIX.format(name=Receipt.__name__)}
+    return {
+        "response_model": None,
+        "summary": "Retrieve a receipt",
+        "tags": ["receipts"],
+        "responses": {
+            200: {
+                "description": "What the answer cost",
+                "content": {"application/json": {"schema": answer}},
+            },
+            **error_responses(401, 404, 429, 500, 503),
+        },
+    }
 
 
 def _documentation(
@@ -116,6 +177,13 @@ def _documentation(
     }
 
 
+def _with_key(documented: dict[str, Any]) -> dict[str, Any]:
+    """Add what a route has that answers an idempotency key once."""
+    documented["openapi_extra"]["parameters"] = [_KEY_PARAMETER]
+    documented["responses"] |= error_responses(409)
+    return documented
+
+
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the documentation of error answers; of all that a POST has if none is named."""
     content = {"application/json": {"schema": _ERROR}}
@@ -131,7 +199,8 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def component_schemas() -> dict[str, Any]:
     """Return the schemas of the bodies that msgspec decodes."""
     _, components = msgspec.json.schema_components(
-        [ChatRequest, TextRequest, EmbeddingRequest], ref_template=COMPONENTS_PREFIX
+        [ChatRequest, TextRequest, EmbeddingRequest, QuoteBody, Receipt],
+        ref_template=COMPONENTS_PREFIX,
     )
     for name, narrowed in _NARROWED.items():
         components[name]["properties"].update(narrowed)

@@ -19,7 +19,7 @@ from ai_proxy_service.api.tracking import Tracker
 from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.core.interfaces import Embeddings
 from ai_proxy_service.core.order import Order
-from ai_proxy_service.core.pricing import ModelPrice
+from ai_proxy_service.core.price_book import PricedModel
 from ai_proxy_service.core.usage import TokenUsage
 from ai_proxy_service.translation.embeddings import (
     EmbeddingRequest,
@@ -52,13 +52,13 @@ async def create_embeddings(request: Request) -> Response:
 async def _embed(request: Request, gateway: Gateway, tracker: Tracker) -> Response:
     raw = await request.body()
     wanted = parse_embeddings(raw)
-    model, price = find_model(gateway, wanted.model, kind="embedding")
+    model = find_model(gateway, wanted.model, kind="embedding")
     texts, options = texts_of(wanted), embed_options(wanted)
-    tracker.model = model
-    order = _order(request, gateway, wanted, texts, model=model, price=price)
+    tracker.model = model.name
+    order = _order(request, wanted, texts, model)
 
     async def call() -> tuple[Embeddings, TokenUsage, bool]:
-        found = await gateway.gemini.embed(model, texts, options)
+        found = await gateway.gemini.embed(model.name, texts, options)
         tokens, estimated = await _tokens(gateway, order, found, texts)
         return found, TokenUsage(prompt_tokens=tokens, total_tokens=tokens), estimated
 
@@ -68,31 +68,30 @@ async def _embed(request: Request, gateway: Gateway, tracker: Tracker) -> Respon
         raise to_service_error(error) from error
     # Encoding some thousand vectors takes seconds, which other requests should not wait for.
     body = await asyncio.to_thread(
-        embeddings_body, wanted.model, found.vectors, wanted.encoding_format, usage.prompt_tokens
+        embeddings_body,
+        wanted.model,
+        found.vectors,
+        wanted.encoding_format,
+        usage.prompt_tokens,
+        settled.charged_nanos,
     )
     tracker.finish(successful=True)
     return settled_response(body, settled, ignored_header(ignored_names(raw, EmbeddingRequest)))
 
 
 def _order(
-    request: Request,
-    gateway: Gateway,
-    wanted: EmbeddingRequest,
-    texts: list[str],
-    *,
-    model: str,
-    price: ModelPrice,
+    request: Request, wanted: EmbeddingRequest, texts: list[str], model: PricedModel
 ) -> Order:
     return Order(
         completion_id=f"embd-{secrets.token_hex(14)}",
         request_id=current_request_id(),
         account=account_of(request, wanted.user or wanted.user_id),
         key_name=principal_of(request).name,
-        model=model,
-        price=price,
-        catalog_version=gateway.catalog.version,
+        model=model.name,
+        price=model.price,
+        catalog_version=model.catalog_version,
         body=count_body(texts),
-        prompt_bound_tokens=bound_tokens(texts, price.context_tokens),
+        prompt_bound_tokens=bound_tokens(texts, model.price.context_tokens),
         max_output_tokens=0,
         least_thinking=None,
         streamed=False,

@@ -100,8 +100,8 @@ class Translator(Protocol):
     def finish(self) -> bytes:
         """Return what was held back, once no more chunks come."""
 
-    def end(self, reasons: dict[int, str], usage: TokenUsage | None) -> bytes:
-        """Return the events that end the choices and tell the usage."""
+    def end(self, reasons: dict[int, str], usage: TokenUsage | None, cost_nanos: int) -> bytes:
+        """Return the events that end the choices and tell the usage and its cost."""
 
 
 class EventStream(Response):
@@ -118,6 +118,9 @@ class EventStream(Response):
         remember: keeps what belongs to the answer's calls.
         tracker: counts it.
         headers: besides those of every stream.
+
+    Attributes:
+        unsettled: it broke off in a way that leaves the charge to be made after its end.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class EventStream(Response):
         self._choices = choices
         self._remember = remember
         self._tracker = tracker
+        self.unsettled = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream (ASGI)."""
@@ -147,25 +151,10 @@ class EventStream(Response):
                 await send(
                     {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 )
-                await self._serve(EventSender(send), receive)
+                await serve_events(self._read, send, receive)
             finally:
                 # Nothing happens here if it was settled; otherwise it goes on without the client.
                 self._relay.leave(self._opening)
-
-    async def _serve(self, sender: EventSender, receive: Receive) -> None:
-        """Read and send side by side, until all is sent or the client is gone."""
-        reading = asyncio.create_task(self._read(sender))
-        sending = asyncio.create_task(sender.run())
-        gone = asyncio.create_task(disconnected(receive))
-        tasks = (reading, sending, gone)
-        try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if sending.cancelled() or sending.exception() is not None:
-            _log.info("client_left", request_id=current_request_id())
 
     async def _read(self, sender: EventSender) -> None:
         """Translate the completion, settle it, and end the response."""
@@ -176,6 +165,7 @@ class EventStream(Response):
         except ServiceError as error:
             ending = error_event(error, current_request_id())
         except Exception:  # noqa: BLE001 - whatever it is, the client is told; `leave` settles
+            self.unsettled = True
             _log.exception("stream_failed")
             ending = error_event(internal_error(), current_request_id())
         await sender.put(ending + DONE)
@@ -212,9 +202,9 @@ class EventStream(Response):
             reasons = translator.answer.reasons(self._choices, cut_off=completion.cut_off)
             await self._remember(translator.answer)
         finally:
-            await completion.settle()
+            settled = await completion.settle()
         self._tracker.finish(successful=True)
-        events = translator.end(reasons, completion.usage)
+        events = translator.end(reasons, completion.usage, settled.charged_nanos)
         cut_short = completion.lowered_max_tokens and LENGTH in reasons.values()
         if completion.cut_off or cut_short:
             events += error_event(credit_used_up(), current_request_id())
@@ -226,6 +216,31 @@ def credit_used_up() -> InsufficientCreditError:
     return InsufficientCreditError(
         "Your credit was used up before the answer was complete. Please top up your account."
     )
+
+
+async def serve_events(
+    read: Callable[[EventSender], Awaitable[None]], send: Send, receive: Receive
+) -> None:
+    """Read and send side by side, until all is sent or the client is gone.
+
+    Args:
+        read: puts the events, and closes the sender.
+        send: the response's (ASGI).
+        receive: the response's (ASGI).
+    """
+    sender = EventSender(send)
+    reading = asyncio.ensure_future(read(sender))
+    sending = asyncio.create_task(sender.run())
+    gone = asyncio.create_task(disconnected(receive))
+    tasks = (reading, sending, gone)
+    try:
+        await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if sending.cancelled() or sending.exception() is not None:
+        _log.info("client_left", request_id=current_request_id())
 
 
 async def disconnected(receive: Receive) -> None:

@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
+from starlette.types import Scope
 
+from ai_proxy_service.core.answering import Answers
 from ai_proxy_service.core.interfaces import CallMemory, GeminiClient, MediaFetcher
 from ai_proxy_service.core.metrics import ProxyMetrics
-from ai_proxy_service.core.pricing import PriceCatalog
+from ai_proxy_service.core.price_book import PriceBook
+from ai_proxy_service.core.quoting import Quoter
+from ai_proxy_service.core.recording import Recording
 from ai_proxy_service.core.relay import Relay
+from ai_proxy_service.core.usage_log import Receipts
 from ai_proxy_service.translation.google_options import Threshold
 from service_kit.keys import Principal
 
@@ -21,9 +26,12 @@ class Gateway:
 
     Attributes:
         aliases: other names of models.
-        catalog: models that can be served, with prices.
+        prices: models that can be served, with the prices of now.
         gemini: Gemini itself, for what costs nothing.
         relay: the one way to a completion.
+        answers: those under idempotency keys.
+        quoter: tells what one would cost.
+        receipts: tells what one has cost.
         metrics: what is counted.
         calls: what Gemini wants to see again with its calls.
         media: fetches files that messages name by URL.
@@ -32,9 +40,12 @@ class Gateway:
     """
 
     aliases: Mapping[str, str]
-    catalog: PriceCatalog
+    prices: PriceBook
     gemini: GeminiClient
     relay: Relay
+    answers: Answers
+    quoter: Quoter
+    receipts: Receipts
     metrics: ProxyMetrics
     calls: CallMemory
     media: MediaFetcher
@@ -52,3 +63,14 @@ def principal_of(request: Request) -> Principal:
     """Return who is asking."""
     principal: Principal = request.scope["state"].get("principal", ANONYMOUS)
     return principal
+
+
+def recording_of(request: Request) -> Recording | None:
+    """Return where a request's answer is recorded, if it has an idempotency key."""
+    recording: Recording | None = request.scope["state"].get("recording")
+    return recording
+
+
+def with_recording(scope: Scope, recording: Recording) -> Scope:
+    """Return the scope (ASGI) of a request whose answer is recorded."""
+    return {**scope, "state": {**scope["state"], "recording": recording}}

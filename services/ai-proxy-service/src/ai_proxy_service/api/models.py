@@ -32,7 +32,8 @@ class ModelList:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._names: list[str] = []
+        # None before Gemini has ever told.
+        self._offered: list[str] | None = None
         self._ask_at = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -41,21 +42,20 @@ class ModelList:
         async with self._lock:
             if time.monotonic() >= self._ask_at:
                 await self._refresh()
-        return self._names
+        # Each time anew: the catalogue may be another than when Gemini was asked.
+        priced = self._gateway.prices.catalog.models
+        if self._offered is None:
+            return sorted(name for name, price in priced.items() if not price.retired)
+        return sorted(name for name in self._offered if name in priced)
 
     async def _refresh(self) -> None:
-        priced = self._gateway.catalog.models
         try:
             async with asyncio.timeout(ASK_SECONDS_MAX):
-                offered = await self._gateway.gemini.list_models()
+                self._offered = await self._gateway.gemini.list_models()
         except (GeminiError, TimeoutError) as error:
             self._ask_at = time.monotonic() + RETRY_SECONDS
             _log.warning("models_not_listed", error=str(error))
-            self._names = self._names or sorted(
-                name for name, price in priced.items() if not price.retired
-            )
             return
-        self._names = sorted(name for name in offered if name in priced)
         self._ask_at = time.monotonic() + CACHE_SECONDS
 
 
@@ -80,8 +80,8 @@ async def retrieve_model(model: str, request: Request) -> Response:
 
 
 def _model(name: str, gateway: Gateway) -> dict[str, Any]:
-    price = gateway.catalog.models[name]
-    day = gateway.catalog.effective
+    catalog = gateway.prices.catalog
+    price, day = catalog.models[name], catalog.effective
     return {
         "id": name,
         "object": "model",

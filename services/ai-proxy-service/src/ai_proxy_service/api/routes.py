@@ -5,12 +5,20 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from ai_proxy_service.api import chat, embeddings, models, text_completions
+from ai_proxy_service.api import chat, embeddings, models, quote, receipts, text_completions
 from ai_proxy_service.api.documentation import component_schemas
+from ai_proxy_service.api.idempotency import REPLAYED_HEADER
 from ai_proxy_service.api.operations import operations_router
 from ai_proxy_service.core.metrics import ProxyMetrics
 
-SURFACES = (chat.router, text_completions.router, embeddings.router, models.router)
+SURFACES = (
+    chat.router,
+    text_completions.router,
+    embeddings.router,
+    models.router,
+    quote.router,
+    receipts.router,
+)
 # Headers of ours that tell what OpenAI's answers have no place for.
 OWN_HEADERS = (
     "x-credits-charged",
@@ -19,6 +27,7 @@ OWN_HEADERS = (
     "x-credits-required",
     "x-credits-waiting-helps",
     "x-proxy-ignored-params",
+    REPLAYED_HEADER,
 )
 COMPLETION_PATHS = frozenset(
     {"/v1/chat/completions", "/chat/completions", "/v1/completions", "/completions"}

@@ -10,17 +10,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_proxy_service.api.event_stream import disconnected
-from ai_proxy_service.api.gateway import Gateway, principal_of
+from ai_proxy_service.api.gateway import Gateway, principal_of, recording_of
 from ai_proxy_service.api.tracking import Tracker
 from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.errors import InvalidRequestError, MediaFetchError, ModelNotFoundError
 from ai_proxy_service.core.gemini import GeminiError
-from ai_proxy_service.core.interfaces import Media, Settled
+from ai_proxy_service.core.interfaces import Media
 from ai_proxy_service.core.models import resolve_model
 from ai_proxy_service.core.money import usd_text
 from ai_proxy_service.core.order import Order
-from ai_proxy_service.core.pricing import ModelPrice
+from ai_proxy_service.core.price_book import PricedModel
 from ai_proxy_service.core.relay import Relay
+from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.translation.errors import to_service_error
 from ai_proxy_service.translation.generation import least_thinking
 from ai_proxy_service.translation.google_options import google_options
@@ -44,17 +45,16 @@ _CLIENT_GONE = 499
 
 def find_model(
     gateway: Gateway, requested: str, kind: Literal["chat", "embedding"] = "chat"
-) -> tuple[str, ModelPrice]:
-    """Return Gemini's id of the requested model, and its price.
+) -> PricedModel:
+    """Return the requested model, with the price that this request is charged by.
 
     Raises:
         ModelNotFoundError: there is none of this kind, or it has no price.
     """
-    model = resolve_model(requested, gateway.aliases)
-    price = gateway.catalog.find(model)
-    if price is None or price.kind != kind:
+    model = gateway.prices.find(resolve_model(requested, gateway.aliases))
+    if model is None or model.price.kind != kind:
         raise ModelNotFoundError(requested)
-    return model, price
+    return model
 
 
 def account_of(request: Request, user: str | None) -> str:
@@ -72,7 +72,7 @@ def account_of(request: Request, user: str | None) -> str:
 
 
 async def translate(
-    gateway: Gateway, chat: ChatRequest, model: str, price: ModelPrice, account: str
+    gateway: Gateway, chat: ChatRequest, model: PricedModel, account: str
 ) -> TranslatedChat:
     """Translate a chat request, with all that it names from outside.
 
@@ -80,13 +80,17 @@ async def translate(
         InvalidRequestError: it can't be translated, or a file can't be had.
     """
     lost = lost_call_ids(chat.messages or ())
+    price = model.price
+    if "service_tier" in gateway.gemini.unsupported:
+        # What Gemini would not be told of must not be charged, either.
+        price = msgspec.structs.replace(price, tiers={})
     around = Surroundings(
         price=price,
         fetched=await _fetch(gateway, chat),
         known=await gateway.calls.recall(account, lost) if lost else {},
         safety_threshold=gateway.safety_threshold,
     )
-    return to_gemini(chat, model, around)
+    return to_gemini(chat, model.name, around)
 
 
 def left_out(gateway: Gateway, chat: ChatRequest) -> list[str]:
@@ -112,16 +116,15 @@ async def _fetch(gateway: Gateway, chat: ChatRequest) -> Mapping[str, Media]:
 
 def make_order(
     request: Request,
-    gateway: Gateway,
     chat: ChatRequest,
     translated: TranslatedChat,
     *,
-    model: str,
-    price: ModelPrice,
+    model: PricedModel,
     account: str,
     prefix: str,
 ) -> Order:
     """Return the order for a translated request; `prefix` begins the completion's id."""
+    price = model.price
     limit = translated.max_output_tokens or price.max_output_tokens
     bound = translated.prompt_bound_tokens
     return Order(
@@ -129,13 +132,13 @@ def make_order(
         request_id=current_request_id(),
         account=account,
         key_name=principal_of(request).name,
-        model=model,
+        model=model.name,
         price=price,
-        catalog_version=gateway.catalog.version,
+        catalog_version=model.catalog_version,
         body=translated.body,
         prompt_bound_tokens=price.context_tokens if bound is None else bound,
         max_output_tokens=min(limit, price.max_output_tokens),
-        least_thinking=least_thinking(chat, model),
+        least_thinking=least_thinking(chat, model.name),
         streamed=bool(chat.stream),
         without_signatures=translated.without_signatures if translated.signed else None,
         tier=translated.tier,
@@ -144,6 +147,7 @@ def make_order(
         input_may_grow=translated.input_may_grow,
         may_be_empty=bool(chat.stop),
         candidates=chat.n or 1,
+        recording=recording_of(request),
     )
 
 

@@ -1,6 +1,7 @@
 """`POST /v1/completions`, the form before there was chat, whole and streamed."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from ai_proxy_service.api.documentation import completions_documentation
 from ai_proxy_service.api.event_stream import EventStream
 from ai_proxy_service.api.gateway import Gateway, gateway_of
+from ai_proxy_service.api.idempotency import answer_once
 from ai_proxy_service.api.serving import (
     COMMIT_SECONDS,
     account_of,
@@ -23,8 +25,8 @@ from ai_proxy_service.api.serving import (
     translate,
 )
 from ai_proxy_service.api.tracking import Tracker
-from ai_proxy_service.core.interfaces import Settled
-from ai_proxy_service.core.order import Order
+from ai_proxy_service.core.order import Order, prompt_id
+from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.core.usage import TokenUsage, total_usage
 from ai_proxy_service.translation.answer import AnswerState
 from ai_proxy_service.translation.request import ignored_names
@@ -45,6 +47,10 @@ router = APIRouter()
 @router.post("/completions", **completions_documentation())
 async def create_completion(request: Request) -> Response:
     """Continue one prompt or several."""
+    return await answer_once(request, _answer, "completions")
+
+
+async def _answer(request: Request) -> Response:
     gateway = gateway_of(request)
     tracker = Tracker(gateway.metrics)
     with tracker.failures():
@@ -68,26 +74,19 @@ async def _orders(
     request: Request, gateway: Gateway, wanted: TextRequest
 ) -> tuple[list[Order], list[str]]:
     """Return an order for each prompt, and the names of parameters that the model ignores."""
-    model, price = find_model(gateway, wanted.model)
+    model = find_model(gateway, wanted.model)
     account = account_of(request, wanted.user or wanted.user_id)
     orders: list[Order] = []
     ignored: list[str] = []
     for prompt in prompts_of(wanted):
         chat = as_chat(wanted, prompt)
-        translated = await translate(gateway, chat, model, price, account)
+        translated = await translate(gateway, chat, model, account)
         ignored = translated.ignored
-        orders.append(
-            make_order(
-                request,
-                gateway,
-                chat,
-                translated,
-                model=model,
-                price=price,
-                account=account,
-                prefix="cmpl-",
-            )
-        )
+        order = make_order(request, chat, translated, model=model, account=account, prefix="cmpl-")
+        if orders:
+            # Its charge is its own; the client knows the answer by the first one's id.
+            order = replace(order, completion_id=prompt_id(orders[0].completion_id, len(orders)))
+        orders.append(order)
     return orders, ignored
 
 
@@ -163,7 +162,7 @@ async def _whole(
         completion_id=orders[0].completion_id,
         created=int(time.time()),
         model=wanted.model,
-        usage=openai_usage(total_usage(usages)),
+        usage=openai_usage(total_usage(usages), charged_nanos),
     )
     tracker.finish(successful=True)
     return settled_response(msgspec.json.encode(body), Settled(charged_nanos, left_nanos), headers)

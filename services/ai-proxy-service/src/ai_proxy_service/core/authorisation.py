@@ -41,12 +41,16 @@ class Estimate:
         prompt_nanos: what the prompt, and what is looked up for it, costs at most.
         output_pico: the highest unit price of an output token, in pico-USD.
         max_output_tokens: the most that the model may produce for this request.
+        input_pico: the highest unit price of an input token, in pico-USD.
+        lookups_pico: what lookups may cost; it is part of `prompt_nanos`.
     """
 
     prompt_tokens: int
     prompt_nanos: int
     output_pico: int
     max_output_tokens: int
+    input_pico: int
+    lookups_pico: int
 
     def total_nanos(self, output_tokens: int) -> int:
         """Return the cost with so many output tokens."""
@@ -110,6 +114,8 @@ def estimate(
         prompt_nanos=nanos_of(fitting_tokens * input_pico + lookups_pico),
         output_pico=rates.worst_output,
         max_output_tokens=max_output_tokens,
+        input_pico=input_pico,
+        lookups_pico=lookups_pico,
     )
 
 

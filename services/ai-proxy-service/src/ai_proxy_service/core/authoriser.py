@@ -63,7 +63,7 @@ class Authoriser:
         """
         if not self._billing.enforced:
             return Authorised(None, order.all_output_tokens, lowered=False)
-        cost = _estimate(order, order.prompt_bound_tokens)
+        cost = estimate_order(order, order.prompt_bound_tokens)
         request = HoldRequest(
             key=f"hold-{order.billing_key}",
             account=order.account,
@@ -106,12 +106,11 @@ class Authoriser:
         self, order: Order, bound: Estimate, refused: InsufficientCreditError
     ) -> tuple[Estimate, Hold]:
         """Hold for an account that can't afford the bound: count exactly, take what there is."""
-        least_nanos = estimate(order.price, 1, 1).worst_nanos
-        if (refused.available_nanos or 0) < least_nanos and not refused.retryable:
+        if is_hopeless(order, refused.available_nanos or 0) and not refused.retryable:
             raise refused
         exact_tokens = await self._gemini.count_tokens(order.model, order.body)
         prompt_tokens = min(exact_tokens, bound.prompt_tokens)
-        cost = _estimate(order, prompt_tokens)
+        cost = estimate_order(order, prompt_tokens)
         for attempt, wait_seconds in enumerate((*HOLD_WAITS_SECONDS, None)):
             request = HoldRequest(
                 key=f"hold-{order.billing_key}-thin-{attempt}",
@@ -138,7 +137,8 @@ class Authoriser:
         self._last_available[account] = hold.available_nanos
 
 
-def _estimate(order: Order, prompt_tokens: int) -> Estimate:
+def estimate_order(order: Order, prompt_tokens: int) -> Estimate:
+    """Work out what an order can cost with a prompt of so many tokens."""
     return estimate(
         order.price,
         prompt_tokens,
@@ -147,3 +147,8 @@ def _estimate(order: Order, prompt_tokens: int) -> Estimate:
         lookups_pico=order.lookups_pico,
         audible=order.audible,
     )
+
+
+def is_hopeless(order: Order, available_nanos: int) -> bool:
+    """Tell whether an amount can't pay for the shortest prompt: counting would be for nothing."""
+    return available_nanos < estimate(order.price, 1, 1).worst_nanos

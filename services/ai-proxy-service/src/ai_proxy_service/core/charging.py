@@ -2,11 +2,17 @@
 
 from typing import Any
 
-from ai_proxy_service.core.interfaces import BillingService, Hold, Settled, Settlement
+from ai_proxy_service.core.interfaces import BillingService, Hold
 from ai_proxy_service.core.metrics import ProxyMetrics
+from ai_proxy_service.core.moments import now_micros
 from ai_proxy_service.core.order import Order
-from ai_proxy_service.core.pricing import cost_of, usage_record
+from ai_proxy_service.core.pricing import Cost, cost_of, usage_record
+from ai_proxy_service.core.settlement import Settled, Settlement
 from ai_proxy_service.core.usage import TokenUsage
+from ai_proxy_service.core.usage_log import UsageLog, charge_record
+from service_kit.logging import get_logger
+
+_log = get_logger(__name__)
 
 
 async def charge(
@@ -16,9 +22,10 @@ async def charge(
     *,
     billing: BillingService,
     metrics: ProxyMetrics,
+    log: UsageLog,
     estimated: bool,
 ) -> Settled:
-    """Charge for a usage against a hold, once, and return the rest of it.
+    """Charge for a usage against a hold, once, return the rest of it, and put it on record.
 
     Args:
         order: what was asked for.
@@ -26,24 +33,64 @@ async def charge(
         hold: what is reserved for it.
         billing: where it is charged.
         metrics: where it is counted.
+        log: where its record goes.
         estimated: the usage may not cover all that was produced.
     """
     cost = cost_of(usage, order.price)
+    for kind in cost.unpriced:
+        metrics.unpriced.labels(order.model, kind).inc()
+        _log.error(
+            "usage_without_price",
+            completion_id=order.completion_id,
+            model=order.model,
+            kind=kind,
+            consequence="charged at the dearest price that applies",
+            remedy="give it a price in the catalogue",
+        )
     metrics.completed(order.model, usage, cost.amount_nanos)
+    counts = usage_record(usage)
+    ended_at_micros = now_micros()
     if cost.amount_nanos == 0:
         await billing.release(hold)
-        return Settled(0, None)
-    return await billing.settle(
-        Settlement(
-            key=f"settle-{order.billing_key}",
-            account=order.account,
-            hold_id=hold.hold_id,
-            amount_nanos=cost.amount_nanos,
-            description=f"{order.model}: {usage.input_tokens} in, {usage.output_tokens} out",
-            usage=usage_record(usage),
-            price=cost.as_price(order.model, order.catalog_version),
-            metadata=_metadata(order, estimated=estimated),
+        settled = Settled(0, None, status="free")
+    else:
+        if order.recording is not None:
+            await order.recording.before_charge()
+        settled = await billing.settle(
+            _settlement(order, usage, counts, cost, hold, estimated=estimated)
         )
+    log.note(
+        charge_record(
+            order,
+            counts,
+            cost,
+            settled,
+            hold_id=hold.hold_id,
+            ended_at_micros=ended_at_micros,
+            estimated=estimated,
+        )
+    )
+    return settled
+
+
+def _settlement(
+    order: Order,
+    usage: TokenUsage,
+    counts: dict[str, int],
+    cost: Cost,
+    hold: Hold,
+    *,
+    estimated: bool,
+) -> Settlement:
+    return Settlement(
+        key=f"settle-{order.billing_key}",
+        account=order.account,
+        hold_id=hold.hold_id,
+        amount_nanos=cost.amount_nanos,
+        description=f"{order.model}: {usage.input_tokens} in, {usage.output_tokens} out",
+        usage=counts,
+        price=cost.as_price(order.model, order.catalog_version),
+        metadata=_metadata(order, estimated=estimated),
     )
 
 

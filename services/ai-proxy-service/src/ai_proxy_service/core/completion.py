@@ -10,12 +10,13 @@ from ai_proxy_service.core.interfaces import (
     NO_HOLD,
     BillingService,
     GeminiStream,
-    Settled,
 )
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
+from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.core.usage import TokenUsage, UsageTally
+from ai_proxy_service.core.usage_log import UsageLog
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -36,6 +37,7 @@ class Completion:
         lowered_max_tokens: the output limit sent to Gemini, if credit made it a lower one.
         first: what had come when it was opened.
         collected: all of it, where the answer was collected before it was handed over.
+        earlier: what became of the charge for a first attempt, which nobody saw.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Completion:
         meter: Meter | None,
         billing: BillingService,
         metrics: ProxyMetrics,
+        log: UsageLog,
         background: BackgroundTasks,
         drain: bool,
         lowered_max_tokens: int | None,
@@ -60,10 +63,12 @@ class Completion:
         self._stream = stream
         self.first = tuple(first)
         self.collected: list[GenerateContentResponse] = []
+        self.earlier: Settled | None = None
         self._unread = first
         self._meter = meter
         self._billing = billing
         self._metrics = metrics
+        self._log = log
         self._background = background
         self._drain = drain
         self._on_end = on_end
@@ -121,9 +126,13 @@ class Completion:
 
         Args:
             estimated: the last report may not have covered all that was produced.
+
+        Returns:
+            What was charged for the answer, a first attempt included.
         """
         # In a task of its own: a cancelled request must not stop the charge half-way.
-        return await asyncio.shield(self._start_settling(estimated=estimated))
+        settled = await asyncio.shield(self._start_settling(estimated=estimated))
+        return settled.after(self.earlier)
 
     def _start_settling(self, *, estimated: bool) -> asyncio.Task[Settled]:
         if self._settling is None:
@@ -142,6 +151,7 @@ class Completion:
                 self._meter.hold if self._meter else NO_HOLD,
                 billing=self._billing,
                 metrics=self._metrics,
+                log=self._log,
                 # What was stopped may have produced more than Gemini had reported.
                 estimated=estimated or self.cut_off,
             )
@@ -159,7 +169,13 @@ class Completion:
         if self._abandoned or self._collecting or self._settling is not None:
             return
         self._abandoned = True
-        drain = self._drain and len(self._background) < DRAINS_MAX
+        recording = self.order.recording
+        # What somebody else may answer by now is stopped, so that two don't run for one key.
+        drain = (
+            self._drain
+            and len(self._background) < DRAINS_MAX
+            and not (recording is not None and recording.lost)
+        )
         self._metrics.abandoned.labels("drain" if drain else "cancel").inc()
         if drain:
             self._background.start(self._drain_stream(), f"drain-{self.order.completion_id}")

@@ -3,10 +3,16 @@
     ServiceError (kit)
     ├── InvalidRequestError      400  the client's request
     │   ├── ModelNotFoundError   400
-    │   └── MediaFetchError      400  a file that a message names can't be had
+    │   ├── MediaFetchError      400  a file that a message names can't be had
+    │   └── KeyReusedError       400  its idempotency key belongs to another request
     ├── InsufficientCreditError  402  the account can't pay; no SDK retries it
     ├── AccountClosedError       403  the account is frozen or closed
+    ├── AnswerNotKeptError       409  the answer under an idempotency key can't be shown again
     ├── BillingUnavailableError  503  it could not be found out whether the account can pay
+    ├── AnswersUnavailableError  503  it could not be found out whether a key has an answer
+    ├── AnswerBrokeOffError      503  the process that made an answer for a key is gone
+    ├── ReceiptNotFoundError     404  there is none, or it is somebody else's
+    ├── ReceiptsUnavailableError 503  the usage log can't be read
     └── UpstreamError            4xx/5xx  Gemini refused or failed
 
 https://platform.openai.com/docs/guides/error-codes
@@ -14,6 +20,9 @@ https://platform.openai.com/docs/guides/error-codes
 
 from ai_proxy_service.core.money import usd_text
 from service_kit.errors import ServiceError
+
+# The header's name, as clients write it.
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 class InvalidRequestError(ServiceError):
@@ -106,6 +115,80 @@ class BillingUnavailableError(ServiceError):
     def __init__(self) -> None:
         super().__init__(
             "The billing service is temporarily unavailable. Please try again shortly.",
+            headers={"retry-after": "2"},
+        )
+
+
+class KeyReusedError(InvalidRequestError):
+    """The idempotency key belongs to another request of the same client."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"The {IDEMPOTENCY_KEY} was used for another request. Use a new key for each request.",
+            field=IDEMPOTENCY_KEY,
+        )
+
+
+class AnswerNotKeptError(ServiceError):
+    """The answer under an idempotency key was charged, but can't be shown again."""
+
+    status = 409
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(
+            f"The request with this {IDEMPOTENCY_KEY} has been answered, but {why}. It is not "
+            "answered, nor charged, again: use a new key.",
+            code=code,
+            field=IDEMPOTENCY_KEY,
+            headers={"x-should-retry": "false"},
+        )
+
+
+class AnswerBrokeOffError(ServiceError):
+    """The process that made an answer is gone, in the middle of it."""
+
+    status = 503
+    code = "idempotency_answer_broke_off"
+
+    def __init__(self) -> None:
+        super().__init__("The answer broke off. Please try again.")
+
+
+class AnswersUnavailableError(ServiceError):
+    """The store of answers gave no certain answer: nothing is served that may be charged twice."""
+
+    status = 503
+    code = "idempotency_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"Requests with an {IDEMPOTENCY_KEY} can't be served at the moment. Please try again "
+            "shortly.",
+            headers={"retry-after": "2"},
+        )
+
+
+class ReceiptNotFoundError(ServiceError):
+    """There is no such receipt, or it is not for who asks."""
+
+    status = 404
+    code = "receipt_not_found"
+
+    def __init__(self, asked_id: str) -> None:
+        super().__init__(f"There is no receipt for '{asked_id[:128]}'.")
+
+
+class ReceiptsUnavailableError(ServiceError):
+    """The usage log can't be read."""
+
+    status = 503
+    code = "receipts_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Receipts can't be read at the moment. Please try again shortly.",
             headers={"retry-after": "2"},
         )
 

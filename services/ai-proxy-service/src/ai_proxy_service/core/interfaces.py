@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from ai_proxy_service.core.gemini import GenerateContentBody, GenerateContentResponse
+from ai_proxy_service.core.settlement import Settled, Settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,43 +148,18 @@ NO_HOLD = Hold("", 0, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """The final charge of one completion.
+class Balance:
+    """What an account has.
 
     Attributes:
-        key: idempotency key; the same completion always has the same one.
-        account: who pays.
-        hold_id: the hold that it is captured from; the rest of the hold is returned.
-        amount_nanos: the charge in nano-USD.
-        description: for the statement.
-        usage: token counts.
-        price: unit prices and exact cost.
-        metadata: completion id, request id and the like.
+        available_nanos: what is not reserved, in nano-USD.
+        spendable_nanos: the part of it that the account's spend limits allow to be used now.
+        status: whether it may be used at all.
     """
 
-    key: str
-    account: str
-    hold_id: str
-    amount_nanos: int
-    description: str
-    usage: dict[str, int]
-    price: dict[str, Any]
-    metadata: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of a settlement.
-
-    Attributes:
-        charged_nanos: what was taken, in nano-USD.
-        available_nanos: what the account has left; None where unknown.
-        delivered: False if it waits in the outbox.
-    """
-
-    charged_nanos: int
-    available_nanos: int | None
-    delivered: bool = True
+    available_nanos: int
+    spendable_nanos: int
+    status: Literal["open", "frozen", "closed"] = "open"
 
 
 class BillingService(Protocol):
@@ -192,6 +168,14 @@ class BillingService(Protocol):
     @property
     def enforced(self) -> bool:
         """Whether a completion needs credit to be served."""
+
+    async def balance(self, account: str) -> Balance | None:
+        """Return what an account has; None where nothing is enforced.
+
+        Raises:
+            InvalidRequestError: nobody can ask for an account of that name.
+            BillingUnavailableError: not known.
+        """
 
     async def hold(self, request: HoldRequest) -> Hold:
         """Reserve credit: the amount, or at least the minimum if one is given.

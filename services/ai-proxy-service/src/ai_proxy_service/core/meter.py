@@ -20,6 +20,10 @@ _log = get_logger(__name__)
 # does not have to wait for the raise with nothing left.
 LOW_WATER_TOKENS = WINDOW_TOKENS // 4
 HEARTBEAT_SECONDS = 15.0
+# Most answers end before this. One that goes on has its prompt on record, should the process die.
+FIRST_HEARTBEAT_SECONDS = 2.0
+# A prompt of this cost is put on record as soon as it is known: 0.01 USD.
+LARGE_INPUT_NANOS = 10_000_000
 _NEVER = 1 << 62
 
 
@@ -52,7 +56,7 @@ class Meter:
         self._background = background
         self._metrics = metrics
         self._raising: asyncio.Task[None] | None = None
-        self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
+        self._heartbeat_at = time.monotonic() + FIRST_HEARTBEAT_SECONDS
         self._step_tokens = 0
         self._input_counts: tuple[int, ...] = (0,)
         self._exhausted = False
@@ -91,6 +95,8 @@ class Meter:
         self._input_counts = tally.input_counts
         usage = tally.usage or TokenUsage()
         spent_nanos = cost_of(usage.without_output(), self._order.price).amount_nanos
+        if spent_nanos >= LARGE_INPUT_NANOS:
+            self._heartbeat_at = 0.0
         if self._order.input_may_grow:
             spent_nanos = max(spent_nanos, self._estimated.prompt_nanos)
         rates = self._order.price.rates_for(usage.input_tokens, self._order.tier)

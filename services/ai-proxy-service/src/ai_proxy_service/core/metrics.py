@@ -62,6 +62,25 @@ class ProxyMetrics(MetricsRegistry):
             ("model",),
             registry=registry,
         )
+        self.unpriced = Counter(
+            "gateway_usage_without_price",
+            "Completions that used what has no price; it was charged at the dearest that applies.",
+            ("model", "kind"),
+            registry=registry,
+        )
+        # By worker: the sum tells how many have taken over a version.
+        self.price_catalog = Gauge(
+            "gateway_price_catalog_info",
+            "Workers that sell at this version of the price catalogue.",
+            ("version",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.price_reload_failures = Counter(
+            "gateway_price_catalog_reload_failures",
+            "Changed price catalogues that were refused; the one before them stays in force.",
+            registry=registry,
+        )
         self.streams_open = Gauge(
             "gateway_streams_open",
             "Streams being sent now.",
@@ -77,6 +96,12 @@ class ProxyMetrics(MetricsRegistry):
             "gateway_upstream_repeats",
             "Requests made to Gemini a second time, by why: refused, or an unusable answer.",
             ("why",),
+            registry=registry,
+        )
+        self.idempotent = Counter(
+            "gateway_idempotent_requests",
+            "Requests with an idempotency key that were answered: first, or repeated.",
+            ("outcome",),
             registry=registry,
         )
         self.abandoned = Counter(
@@ -101,6 +126,17 @@ class ProxyMetrics(MetricsRegistry):
             "Cost in nano-USD that accounts could not pay; the operator bore it.",
             registry=registry,
         )
+        self.usage_log_waiting = Gauge(
+            "gateway_usage_log_waiting",
+            "Records of charges that are not written yet.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.usage_log_lost = Counter(
+            "gateway_usage_log_lost",
+            "Records of charges that could not be kept; the charges themselves stand.",
+            registry=registry,
+        )
         self.holds_open = Gauge(
             "gateway_holds_open",
             "Holds of completions that run now.",
@@ -111,6 +147,13 @@ class ProxyMetrics(MetricsRegistry):
         self._max_seconds = 0.0
         # Until it has answered one, a worker must not be the smallest of all.
         self.duration_min.set(self._min_seconds)
+
+    def sells_at(self, version: str, before: str | None = None) -> None:
+        """Note which version of the price catalogue this process sells at."""
+        if before is not None:
+            # A series can't be removed from the files that workers share.
+            self.price_catalog.labels(before).set(0)
+        self.price_catalog.labels(version).set(1)
 
     def completed(self, model: str, usage: TokenUsage, cost_nanos: int) -> None:
         """Count the tokens and the cost of a completion that was charged, or cost nothing."""
@@ -182,6 +225,23 @@ class ProxyMetrics(MetricsRegistry):
             "streams": {
                 "open": int(readings.total("gateway_streams_open")),
                 "abandoned": int(readings.total("gateway_completions_abandoned_total")),
+            },
+            "prices": {
+                "workers_by_version": {
+                    version: int(workers)
+                    for version, workers in readings.by_label(
+                        "gateway_price_catalog_info", "version"
+                    ).items()
+                    if workers
+                },
+                "reload_failures": int(
+                    readings.total("gateway_price_catalog_reload_failures_total")
+                ),
+                "usage_without_price": int(readings.total("gateway_usage_without_price_total")),
+            },
+            "usage_log": {
+                "waiting": int(readings.total("gateway_usage_log_waiting")),
+                "lost": int(readings.total("gateway_usage_log_lost_total")),
             },
             "upstream": {"repeats": int(readings.total("gateway_upstream_repeats_total"))},
             "http": {

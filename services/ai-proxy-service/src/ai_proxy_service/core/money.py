@@ -5,10 +5,15 @@ from decimal import Decimal, InvalidOperation
 NANOS_PER_USD = 1_000_000_000
 
 
+def scaled_text(value: int, exponent: int) -> str:
+    """Write value x 10^exponent as a plain decimal, without trailing zeros."""
+    text = format(Decimal(value).scaleb(exponent), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def usd_text(nanos: int) -> str:
     """Write nano-USD as a decimal string in USD, without trailing zeros."""
-    text = format(Decimal(nanos).scaleb(-9), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return scaled_text(nanos, -9)
 
 
 def nanos_of_usd(text: str) -> int:

@@ -1,16 +1,42 @@
 """What is to be completed, and for whom."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ai_proxy_service.core.gemini import GenerateContentBody
+from ai_proxy_service.core.moments import now_micros
 from ai_proxy_service.core.pricing import ModelPrice
+from ai_proxy_service.core.recording import Recording
 from ai_proxy_service.core.usage import STANDARD_TIER
 
 # Thinking counts against the output limit: with less than this, a model that thinks as it
 # likes may spend all of it before the first word.
 SMALL_LIMIT_TOKENS = 1024
+# How many prompts one request may have.
+PROMPTS_MAX = 20
+# Stands before the number of a prompt in the ids of an answer to several.
+_PROMPT_SIGN = "."
+
+
+def billing_key(completion_id: str, attempt: int) -> str:
+    """Return what makes the idempotency keys of an attempt's hold and charge."""
+    return completion_id if attempt == 1 else f"{completion_id}-{attempt}"
+
+
+def prompt_id(answer_id: str, place: int) -> str:
+    """Return the completion id of one of an answer's prompts; the first has the answer's own."""
+    return answer_id if place == 0 else f"{answer_id}{_PROMPT_SIGN}{place + 1}"
+
+
+def completion_ids(answer_id: str) -> list[str]:
+    """Return all completion ids that an answer may have."""
+    return [prompt_id(answer_id, place) for place in range(PROMPTS_MAX)]
+
+
+def answer_id_of(completion_id: str) -> str:
+    """Return the id that the client saw of the answer that a completion is part of."""
+    return completion_id.partition(_PROMPT_SIGN)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +65,9 @@ class Order:
         input_may_grow: what Gemini first says of the input is not the last word.
         may_be_empty: an answer without anything is one, as it may have stopped at its first word.
         candidates: how many answers are wanted side by side.
+        recording: where its answer is recorded, if the client has an idempotency key for it.
         attempt: 1, or 2 for a repetition of an answer that could not be used.
+        started_at_micros: when it was asked for.
     """
 
     completion_id: str
@@ -61,12 +89,14 @@ class Order:
     input_may_grow: bool = False
     may_be_empty: bool = False
     candidates: int = 1
+    recording: Recording | None = None
     attempt: int = 1
+    started_at_micros: int = field(default_factory=now_micros)
 
     @property
     def billing_key(self) -> str:
         """What makes the idempotency keys of this attempt's hold and charge."""
-        return self.completion_id if self.attempt == 1 else f"{self.completion_id}-{self.attempt}"
+        return billing_key(self.completion_id, self.attempt)
 
     @property
     def all_output_tokens(self) -> int:

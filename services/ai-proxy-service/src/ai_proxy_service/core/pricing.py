@@ -1,13 +1,14 @@
-"""Prices, as integers of pico-USD (1e-12 USD), and what a usage costs.
+"""What a usage costs, in integers of pico-USD (1e-12 USD), line by line.
 
-A charge adds its components exactly and rounds once, up, to a nano-USD (1e-9 USD).
+A charge adds its lines exactly and rounds once, up, to a nano-USD (1e-9 USD).
+
+A kind of token has a rate of its own, or the plain one of its direction: `input` covers whatever a
+prompt is made of, `output` whatever the catalogue says that the model answers with. Anything else
+that Gemini reports all the same has no price. It is never free: it costs the dearest that applies,
+and `Cost.unpriced` names it.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import date
-from decimal import ROUND_CEILING, Decimal
-from pathlib import Path
+from dataclasses import fields
 from typing import Any, Literal
 
 import msgspec
@@ -15,21 +16,16 @@ import msgspec
 from ai_proxy_service.core.usage import STANDARD_TIER, TokenUsage
 
 PICO_PER_NANO = 1_000
-# List prices run from 0.01 to some hundred USD per million tokens. A price typed per million
-# instead of per token, or in another unit, lies far outside these bounds.
-RATE_PICO_MIN = 100
-RATE_PICO_MAX = 1_000_000_000
-# Lookups are listed at 0.014 to 0.035 USD each. One typed per thousand lies outside.
-LOOKUP_PICO_MIN = 100_000_000
-LOOKUP_PICO_MAX = 1_000_000_000_000
 # How many queries of one answer are reckoned with before it starts, where each is charged.
 # Gemini decides by itself how many it makes; more than this are rare.
 LOOKUPS_HELD = 8
-TIERS = frozenset({"flex", "priority"})
-
-
-class PriceCatalogError(ValueError):
-    """The price catalogue can't be used; the message says where and why."""
+# The dearest lookup of Google's price list: 0.035 USD.
+LOOKUP_PICO_DEAREST = 35_000_000_000
+# How Gemini and its SDKs call the standard tier, or say nothing of one.
+_STANDARD_NAMES = frozenset({"", STANDARD_TIER, "default", "service_tier_unspecified"})
+# Google sells these at less than the standard price, whatever the model.
+_CHEAPER_TIERS = frozenset({"flex", "batch"})
+_COUNTS = tuple(field.name for field in fields(TokenUsage))
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -57,12 +53,16 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     @property
     def worst_output(self) -> int:
         """The price of an output token, whatever the model produces."""
-        return max(
-            self.output,
-            self.output_audio or 0,
-            self.output_image or 0,
-            self.output_thoughts or 0,
-        )
+        kinds = (self.output, self.output_audio, self.output_image, self.output_thoughts)
+        return max(rate or 0 for rate in kinds)
+
+    def by_kind(self) -> dict[str, int]:
+        """Return the unit prices that there are, by their names."""
+        return {
+            kind: rate
+            for kind, rate in msgspec.structs.asdict(self).items()
+            if kind != "above_prompt_tokens" and rate is not None
+        }
 
 
 Modality = Literal["text", "image", "audio"]
@@ -72,9 +72,9 @@ class ModelPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """A model that may be served: its limits, and its rates by size of the prompt.
 
     `search_query` and `maps_query` are what a lookup in Google Search or Maps costs, in
-    pico-USD each; None where the model can't make any. `search_unit` tells whether each
-    different query is charged, or each prompt that made some. `tiers` has the rates of
-    service tiers other than the standard one.
+    pico-USD each; None where the model can't make any, which then costs `unpriced_lookup` if
+    it does. `search_unit` tells whether each different query is charged, or each prompt that
+    made some. `tiers` has the rates of service tiers other than the standard one.
     """
 
     context_tokens: int
@@ -85,17 +85,18 @@ class ModelPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     output_modalities: tuple[Modality, ...] = ("text",)
     search_query: int | None = None
     maps_query: int | None = None
+    unpriced_lookup: int = LOOKUP_PICO_DEAREST
     search_unit: Literal["query", "prompt"] = "query"
     tiers: dict[str, list[Rates]] = {}
 
     def rates_for(self, prompt_tokens: int, tier: str = STANDARD_TIER) -> Rates:
         """Return the rates for a prompt of this size; an unpriced tier has the standard ones."""
         choice = self.tiers.get(tier, self.rates)
-        return max(
-            (rates for rates in choice if prompt_tokens > rates.above_prompt_tokens),
-            key=lambda rates: rates.above_prompt_tokens,
-            default=choice[0],
-        )
+        found = choice[0]
+        for rates in choice:
+            if prompt_tokens > rates.above_prompt_tokens >= found.above_prompt_tokens:
+                found = rates
+        return found
 
     @property
     def can_search(self) -> bool:
@@ -113,51 +114,48 @@ class ModelPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return each_pico * (LOOKUPS_HELD if self.search_unit == "query" else 1)
 
 
-class PriceCatalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All models that can be served, with a version that each charge names."""
-
-    version: str
-    effective: date
-    source: str
-    models: dict[str, ModelPrice]
-
-    def find(self, model: str) -> ModelPrice | None:
-        """Return the price of a model, or None: such a model is never served."""
-        return self.models.get(model)
-
-
-@dataclass(frozen=True, slots=True)
-class Lookups:
-    """Lookups that are charged.
+class LineItem(msgspec.Struct, frozen=True):
+    """One line of a cost: so many of a kind at a unit price.
 
     Attributes:
-        where: ``search`` or ``maps``.
-        count: how many are charged.
-        each_pico: what one costs, in pico-USD.
+        kind: what; tokens of a kind that has no name here are ``input_other``, ``output_other``.
+        quantity: how many, never 0.
+        unit_price_pico: what one costs, in pico-USD.
+        unit: what is counted: a token, a query, or a prompt that made queries.
     """
 
-    where: str
-    count: int
-    each_pico: int
+    kind: str
+    quantity: int
+    unit_price_pico: int
+    unit: Literal["token", "query", "prompt"] = "token"
+
+    @property
+    def cost_pico(self) -> int:
+        """The cost of this line, in pico-USD."""
+        return self.quantity * self.unit_price_pico
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """What a usage costs, and from which unit prices that follows.
 
     Attributes:
-        exact_pico: the exact sum, in pico-USD.
-        amount_nanos: the charge in nano-USD, rounded up.
+        items: the lines that it is the sum of.
+        exact_pico: that sum, in pico-USD.
         rates: the unit prices used.
-        lookups: what is charged besides tokens.
         tier: the service tier that the rates are of.
+        unpriced: what has no price, and costs the dearest that applies: kinds, ``service_tier``.
     """
 
+    items: tuple[LineItem, ...]
     exact_pico: int
-    amount_nanos: int
     rates: Rates
-    lookups: tuple[Lookups, ...] = ()
     tier: str = STANDARD_TIER
+    unpriced: tuple[str, ...] = ()
+
+    @property
+    def amount_nanos(self) -> int:
+        """The charge in nano-USD, rounded up."""
+        return nanos_of(self.exact_pico)
 
     def as_price(self, model: str, catalog_version: str) -> dict[str, Any]:
         """Return the record of prices that is stored with the charge."""
@@ -165,65 +163,128 @@ class Cost:
             "model": model,
             "catalog_version": catalog_version,
             "unit": "pico-USD per token",
-            "unit_prices": _rates_by_kind(self.rates),
+            "unit_prices": self.rates.by_kind(),
             "above_prompt_tokens": self.rates.above_prompt_tokens,
             "exact_cost_pico": str(self.exact_pico),
         }
         if self.tier != STANDARD_TIER:
             price["service_tier"] = self.tier
-        if self.lookups:
-            price["lookups"] = [asdict(lookups) for lookups in self.lookups]
+        lookups = [
+            {"where": item.kind, "count": item.quantity, "each_pico": item.unit_price_pico}
+            for item in self.items
+            if item.unit != "token"
+        ]
+        if lookups:
+            price["lookups"] = lookups
+        if self.unpriced:
+            price["unpriced"] = list(self.unpriced)
         return price
 
 
 def cost_of(usage: TokenUsage, price: ModelPrice) -> Cost:
-    """Price a usage. Tokens of a kind without a price of its own have the plain one's."""
-    tier = usage.service_tier if usage.service_tier in price.tiers else STANDARD_TIER
+    """Price a usage; see the module for what has no price."""
+    tier = usage.service_tier
+    if tier in price.tiers:
+        return _cost_at(usage, price, tier)
+    if tier in _STANDARD_NAMES:
+        return _cost_at(usage, price, STANDARD_TIER)
+    tiers = [STANDARD_TIER] if tier in _CHEAPER_TIERS else [STANDARD_TIER, *price.tiers]
+    costs = [_cost_at(usage, price, each) for each in tiers]
+    dearest = max(costs, key=lambda cost: cost.exact_pico)
+    return msgspec.structs.replace(dearest, unpriced=("service_tier", *dearest.unpriced))
+
+
+def _cost_at(usage: TokenUsage, price: ModelPrice, tier: str) -> Cost:
     rates = price.rates_for(usage.input_tokens, tier)
-    lookups = tuple(_lookups(usage, price))
-    exact_pico = (
-        _input_pico(usage, rates)
-        + _output_pico(usage, rates)
-        + sum(item.count * item.each_pico for item in lookups)
-    )
-    return Cost(exact_pico, nanos_of(exact_pico), rates, lookups, tier)
+    items: list[LineItem] = []
+    unpriced: list[str] = []
+    _add_input(items, unpriced, usage, rates)
+    _add_output(items, unpriced, usage, price, rates)
+    if usage.search_queries or usage.maps_queries:
+        _add_lookups(items, unpriced, usage, price)
+    exact_pico = sum([item.quantity * item.unit_price_pico for item in items])
+    return Cost(tuple(items), exact_pico, rates, tier, tuple(unpriced))
 
 
-def _input_pico(usage: TokenUsage, rates: Rates) -> int:
-    plain_cached = usage.cached_tokens - usage.cached_audio_tokens
-    fresh_audio = usage.prompt_audio_tokens - usage.cached_audio_tokens
-    fresh_plain = max(0, usage.input_tokens - usage.cached_tokens - fresh_audio)
-    cached = _or_plain(rates.cached_input, rates.input)
-    # Where audio costs what text costs, cached audio costs what cached text does.
-    cached_audio = _or_plain(rates.cached_input_audio, _or_plain(rates.input_audio, cached))
-    return (
-        fresh_plain * rates.input
-        + fresh_audio * _or_plain(rates.input_audio, rates.input)
-        + plain_cached * cached
-        + usage.cached_audio_tokens * cached_audio
-    )
+def _add_input(items: list[LineItem], unpriced: list[str], usage: TokenUsage, rates: Rates) -> None:
+    plain = usage.input_tokens
+    if usage.prompt_audio_tokens or usage.prompt_other_tokens:
+        plain -= usage.prompt_audio_tokens + usage.prompt_other_tokens
+        _add_input_audio(items, usage, rates)
+    if usage.prompt_other_tokens:
+        items.append(LineItem("input_other", usage.prompt_other_tokens, rates.worst_input))
+        unpriced.append("input_other")
+    # Where cached tokens and sound overlap without Gemini telling how far, the dearer one counts.
+    cached = min(plain, usage.cached_tokens - usage.cached_audio_tokens)
+    if plain > cached:
+        items.append(LineItem("input", plain - cached, rates.input))
+    if cached:
+        items.append(LineItem("cached_input", cached, _or(rates.cached_input, rates.input)))
 
 
-def _output_pico(usage: TokenUsage, rates: Rates) -> int:
-    plain = usage.candidates_tokens - usage.output_audio_tokens - usage.output_image_tokens
-    return (
-        plain * rates.output
-        + usage.output_audio_tokens * _or_plain(rates.output_audio, rates.output)
-        + usage.output_image_tokens * _or_plain(rates.output_image, rates.output)
-        + usage.thoughts_tokens * _or_plain(rates.output_thoughts, rates.output)
-    )
+def _add_input_audio(items: list[LineItem], usage: TokenUsage, rates: Rates) -> None:
+    cached = usage.cached_audio_tokens
+    audio_pico = _or(rates.input_audio, rates.input)
+    if usage.prompt_audio_tokens > cached:
+        items.append(LineItem("input_audio", usage.prompt_audio_tokens - cached, audio_pico))
+    if cached:
+        # Where sound costs what text costs, cached sound costs what cached text does.
+        plain_pico = _or(rates.input_audio, _or(rates.cached_input, rates.input))
+        cached_pico = _or(rates.cached_input_audio, plain_pico)
+        items.append(LineItem("cached_input_audio", cached, cached_pico))
 
 
-def _lookups(usage: TokenUsage, price: ModelPrice) -> Iterator[Lookups]:
+def _add_output(
+    items: list[LineItem],
+    unpriced: list[str],
+    usage: TokenUsage,
+    price: ModelPrice,
+    rates: Rates,
+) -> None:
+    audio, images = usage.output_audio_tokens, usage.output_image_tokens
+    other = usage.output_other_tokens
+    plain = usage.candidates_tokens - audio - images - other
+    if plain:
+        items.append(LineItem("output", plain, rates.output))
+    if usage.thoughts_tokens:
+        thinking_pico = _or(rates.output_thoughts, rates.output)
+        items.append(LineItem("thinking", usage.thoughts_tokens, thinking_pico))
+    if not (audio or images or other):
+        return
+    can = price.output_modalities
+    for kind, tokens, own_pico, is_offered in (
+        ("output_audio", audio, rates.output_audio, "audio" in can),
+        ("output_image", images, rates.output_image, "image" in can),
+        ("output_other", other, None, False),
+    ):
+        if not tokens:
+            continue
+        each_pico = _or(own_pico, rates.output)
+        if own_pico is None and not is_offered:
+            unpriced.append(kind)
+            each_pico = rates.worst_output
+        items.append(LineItem(kind, tokens, each_pico))
+
+
+def _add_lookups(
+    items: list[LineItem], unpriced: list[str], usage: TokenUsage, price: ModelPrice
+) -> None:
     for where, queries, each_pico in (
         ("search", usage.search_queries, price.search_query),
         ("maps", usage.maps_queries, price.maps_query),
     ):
-        if queries and each_pico is not None:
-            yield Lookups(where, queries if price.search_unit == "query" else 1, each_pico)
+        if not queries:
+            continue
+        if each_pico is None:
+            unpriced.append(where)
+            items.append(LineItem(where, queries, price.unpriced_lookup, "query"))
+        elif price.search_unit == "query":
+            items.append(LineItem(where, queries, each_pico, "query"))
+        else:
+            items.append(LineItem(where, 1, each_pico, "prompt"))
 
 
-def _or_plain(rate: int | None, plain: int) -> int:
+def _or(rate: int | None, plain: int) -> int:
     return plain if rate is None else rate
 
 
@@ -234,86 +295,5 @@ def nanos_of(pico: int) -> int:
 
 def usage_record(usage: TokenUsage) -> dict[str, int]:
     """Return the counts that are stored with a charge, without those that are zero."""
-    return {
-        name: count for name, count in asdict(usage).items() if count and isinstance(count, int)
-    }
-
-
-def load_catalog(path: Path, markup: Decimal) -> PriceCatalog:
-    """Read a price catalogue, check it, and apply the operator's mark-up to every price.
-
-    Raises:
-        PriceCatalogError: unreadable, not of the documented form, or a price out of bounds.
-    """
-    try:
-        catalog = msgspec.json.decode(path.read_bytes(), type=PriceCatalog)
-    except OSError as error:
-        raise PriceCatalogError(f"{path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise PriceCatalogError(f"{path}: {error}") from error
-    if not catalog.models:
-        raise PriceCatalogError(f"{path}: no model in it")
-    for name, price in catalog.models.items():
-        _check(name, price)
-    models = {name: _marked_up(price, markup) for name, price in catalog.models.items()}
-    return msgspec.structs.replace(catalog, models=models)
-
-
-def _check(name: str, price: ModelPrice) -> None:
-    embeds = price.kind == "embedding"
-    if price.context_tokens < 1 or (price.max_output_tokens < 1 and not embeds):
-        raise PriceCatalogError(f"{name}: token limits must be positive")
-    if not price.tiers.keys() <= TIERS:
-        raise PriceCatalogError(f"{name}: known tiers are {', '.join(sorted(TIERS))}")
-    for tier_rates in (price.rates, *price.tiers.values()):
-        if not tier_rates or tier_rates[0].above_prompt_tokens != 0:
-            raise PriceCatalogError(f"{name}: its first rates must hold from 0 prompt tokens on")
-        for rates in tier_rates:
-            _check_rates(name, rates, free_output=embeds)
-    for each_pico in (price.search_query, price.maps_query):
-        if each_pico is not None and not LOOKUP_PICO_MIN <= each_pico <= LOOKUP_PICO_MAX:
-            raise PriceCatalogError(
-                f"{name}: {each_pico} pico-USD for a lookup can't be right; accepted are "
-                f"{LOOKUP_PICO_MIN} to {LOOKUP_PICO_MAX}"
-            )
-
-
-def _check_rates(name: str, rates: Rates, *, free_output: bool) -> None:
-    for kind, rate in _rates_by_kind(rates).items():
-        free = free_output and kind == "output" and rate == 0
-        if not free and not RATE_PICO_MIN <= rate <= RATE_PICO_MAX:
-            raise PriceCatalogError(
-                f"{name}: {kind} = {rate} pico-USD per token, which is "
-                f"{Decimal(rate) / 1_000_000} USD per million tokens, can't be right; accepted "
-                f"are {RATE_PICO_MIN} to {RATE_PICO_MAX}"
-            )
-
-
-def _rates_by_kind(rates: Rates) -> dict[str, int]:
-    return {
-        kind: rate
-        for kind, rate in msgspec.structs.asdict(rates).items()
-        if kind != "above_prompt_tokens" and rate is not None
-    }
-
-
-def _marked_up(price: ModelPrice, markup: Decimal) -> ModelPrice:
-    def raised(pico: int) -> int:
-        # Rounded up to whole pico-USD, so that a charge is a sum of counts x stored unit price.
-        return int((pico * markup).to_integral_value(ROUND_CEILING))
-
-    def raised_rates(some: list[Rates]) -> list[Rates]:
-        return [
-            msgspec.structs.replace(
-                rates, **{kind: raised(rate) for kind, rate in _rates_by_kind(rates).items()}
-            )
-            for rates in some
-        ]
-
-    return msgspec.structs.replace(
-        price,
-        rates=raised_rates(price.rates),
-        tiers={tier: raised_rates(rates) for tier, rates in price.tiers.items()},
-        search_query=None if price.search_query is None else raised(price.search_query),
-        maps_query=None if price.maps_query is None else raised(price.maps_query),
-    )
+    counts = ((name, getattr(usage, name)) for name in _COUNTS)
+    return {name: count for name, count in counts if count and isinstance(count, int)}

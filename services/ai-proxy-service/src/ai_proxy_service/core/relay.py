@@ -4,6 +4,7 @@ Every surface, streaming or not, goes through here, so that none can forget to b
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -32,13 +33,14 @@ from ai_proxy_service.core.interfaces import (
     BillingService,
     GeminiClient,
     GeminiStream,
-    Settled,
 )
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
+from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.core.tries import Tries
 from ai_proxy_service.core.usage import TokenUsage
+from ai_proxy_service.core.usage_log import UsageLog
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -54,12 +56,14 @@ class Relay:
         gemini: GeminiClient,
         billing: BillingService,
         metrics: ProxyMetrics,
+        log: UsageLog,
         policy: HoldPolicy,
         drain_on_disconnect: bool,
     ) -> None:
         self._gemini = gemini
         self._billing = billing
         self._metrics = metrics
+        self._log = log
         self._drain = drain_on_disconnect
         self._background = BackgroundTasks()
         self._authoriser = Authoriser(
@@ -139,9 +143,11 @@ class Relay:
             finish_reason=finish,
         )
         self._metrics.repeated.labels("unusable").inc()
-        await _read_out(unusable)
+        earlier = await _read_out(unusable)
         tries.after_unusable(finish)
-        return await self._open(tries)
+        completion = await self._open(tries)
+        completion.earlier = earlier
+        return completion
 
     async def _open(self, tries: Tries) -> Completion:
         authorised = await self._authoriser.authorise(tries.order)
@@ -173,6 +179,7 @@ class Relay:
             meter=authorised.meter,
             billing=self._billing,
             metrics=self._metrics,
+            log=self._log,
             background=self._background,
             drain=self._drain,
             lowered_max_tokens=authorised.max_output_tokens if authorised.lowered else None,
@@ -211,6 +218,7 @@ class Relay:
             meter.hold if meter else NO_HOLD,
             billing=self._billing,
             metrics=self._metrics,
+            log=self._log,
             estimated=estimated,
         )
         try:
@@ -264,13 +272,12 @@ class Relay:
         await self._background.finish(0)
 
 
-async def _read_out(unusable: Completion) -> None:
+async def _read_out(unusable: Completion) -> Settled:
     """Charge for all of an answer that nobody will see; the rest of a stream is still to come."""
-    try:
+    # What broke off has been settled, and is charged once.
+    with contextlib.suppress(GeminiError):
         await unusable.collect()
-    except GeminiError:
-        return  # it has been settled
-    await unusable.settle()
+    return await unusable.settle()
 
 
 async def _abandon(opening: asyncio.Task[Completion]) -> None:

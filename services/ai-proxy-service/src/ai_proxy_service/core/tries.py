@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.core.gemini_answers import MISSING_SIGNATURE
+from ai_proxy_service.core.moments import now_micros
 from ai_proxy_service.core.order import Order
 
 _SIGNATURE_REFUSED = re.compile(r"thought.?signature", re.IGNORECASE)
@@ -42,7 +43,9 @@ class Tries:
         """Prepare the repetition of an answer that has been charged but can't be used."""
         if finish == MISSING_SIGNATURE:
             self._drop_signatures()
-        self.order = replace(self.order, attempt=self.order.attempt + 1)
+        self.order = replace(
+            self.order, attempt=self.order.attempt + 1, started_at_micros=now_micros()
+        )
         self.left -= 1
 
     def _drop_signatures(self) -> bool:

@@ -14,6 +14,9 @@ from ai_proxy_service.core.gemini_answers import modality_name
 
 AUDIO = "AUDIO"
 IMAGE = "IMAGE"
+# Kinds of tokens that Google's price list knows, in each direction.
+_INPUT_KINDS = frozenset({"TEXT", IMAGE, AUDIO, "VIDEO", "DOCUMENT"})
+_OUTPUT_KINDS = frozenset({"TEXT", IMAGE, AUDIO})
 STANDARD_TIER = "standard"
 # Types of server-side tools, as the parts of newer models name them.
 _SEARCH_TOOLS = "GOOGLE_SEARCH"
@@ -34,6 +37,8 @@ class TokenUsage:
         thoughts_tokens: `thoughtsTokenCount`.
         output_audio_tokens: the audio among `candidates_tokens`.
         output_image_tokens: the images among `candidates_tokens`.
+        prompt_other_tokens: what is of no known kind among `prompt_tokens`.
+        output_other_tokens: what is of no known kind among `candidates_tokens`.
         total_tokens: `totalTokenCount`.
         search_queries: different queries to Google Search; not tokens.
         maps_queries: different queries to Google Maps; not tokens.
@@ -49,6 +54,8 @@ class TokenUsage:
     thoughts_tokens: int = 0
     output_audio_tokens: int = 0
     output_image_tokens: int = 0
+    prompt_other_tokens: int = 0
+    output_other_tokens: int = 0
     total_tokens: int = 0
     search_queries: int = 0
     maps_queries: int = 0
@@ -72,6 +79,7 @@ class TokenUsage:
             thoughts_tokens=0,
             output_audio_tokens=0,
             output_image_tokens=0,
+            output_other_tokens=0,
         )
 
 
@@ -90,20 +98,26 @@ def usage_of(metadata: UsageMetadata, requested_tier: str = "") -> TokenUsage:
     candidates = _count(metadata.candidates_token_count)
     thoughts = _count(metadata.thoughts_token_count)
     cached = min(_count(metadata.cached_content_token_count), input_tokens)
-    audio = min(_modality(metadata.prompt_tokens_details, AUDIO), input_tokens)
-    cached_audio = min(_modality(metadata.cache_tokens_details, AUDIO), audio, cached)
-    output_audio = min(_modality(metadata.candidates_tokens_details, AUDIO), candidates)
-    output_images = _modality(metadata.candidates_tokens_details, IMAGE)
+    prompt = _by_modality(metadata.prompt_tokens_details)
+    audio = min(prompt.get(AUDIO, 0), input_tokens)
+    in_cache = _by_modality(metadata.cache_tokens_details)
+    output = _by_modality(metadata.candidates_tokens_details)
+    output_audio = min(output.get(AUDIO, 0), candidates)
+    output_images = min(output.get(IMAGE, 0), candidates - output_audio)
     return TokenUsage(
         prompt_tokens=input_tokens,
         tool_prompt_tokens=tool_tokens,
         cached_tokens=cached,
         prompt_audio_tokens=audio,
-        cached_audio_tokens=cached_audio,
+        cached_audio_tokens=min(in_cache.get(AUDIO, 0), audio, cached),
         candidates_tokens=candidates,
         thoughts_tokens=thoughts,
         output_audio_tokens=output_audio,
-        output_image_tokens=min(output_images, candidates - output_audio),
+        output_image_tokens=output_images,
+        prompt_other_tokens=min(_unknown(prompt, _INPUT_KINDS), input_tokens - audio),
+        output_other_tokens=min(
+            _unknown(output, _OUTPUT_KINDS), candidates - output_audio - output_images
+        ),
         total_tokens=_count(metadata.total_token_count)
         or input_tokens + tool_tokens + candidates + thoughts,
         service_tier=(metadata.service_tier or requested_tier).lower(),
@@ -267,9 +281,13 @@ def _count(value: int) -> int:
     return max(0, value)
 
 
-def _modality(details: list[ModalityTokenCount] | None, modality: str) -> int:
-    return sum(
-        _count(item.token_count)
-        for item in details or ()
-        if modality_name(item.modality) == modality
-    )
+def _by_modality(details: list[ModalityTokenCount] | None) -> dict[str | None, int]:
+    counts: dict[str | None, int] = {}
+    for item in details or ():
+        name = modality_name(item.modality)
+        counts[name] = counts.get(name, 0) + _count(item.token_count)
+    return counts
+
+
+def _unknown(counts: dict[str | None, int], known: frozenset[str]) -> int:
+    return sum(count for name, count in counts.items() if name not in known)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -10,10 +11,13 @@ from ai_proxy_service.core.errors import (
     AccountClosedError,
     BillingUnavailableError,
     InsufficientCreditError,
+    InvalidRequestError,
 )
-from ai_proxy_service.core.interfaces import Hold, HoldRequest, Settled, Settlement
+from ai_proxy_service.core.interfaces import Balance, Hold, HoldRequest
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.money import nanos_of_usd, usd_text
+from ai_proxy_service.core.settlement import ChargeStatus, Settled, Settlement
+from ai_proxy_service.core.usage_log import LateOutcome, UsageLog
 from ai_proxy_service.services.credits_api import CreditsApi, LedgerRefusalError
 from ai_proxy_service.services.outbox import Outbox, PermanentRefusalError
 from service_kit.logging import get_logger
@@ -22,8 +26,13 @@ _log = get_logger(__name__)
 
 # Longer than Gemini may be silent, and extended with every heartbeat of an answer that grows.
 HOLD_TTL_SECONDS = 900
+# Both tries of a hold together: less than after what time a stream's status is sent, so that a
+# refusal still has a status of its own.
+HOLD_SECONDS_MAX = 8.0
 # How often a hold whose answer was lost is looked for, twice as long after each time.
 WITHDRAW_PAUSES_SECONDS = (0.5, 1, 2, 4, 8, 16, 32)
+# Whichever way they are written, an HTTP client takes them for folders.
+_NAMES_NO_PATH_CAN_SAY = frozenset({".", ".."})
 _ENDED_UNCHARGED = frozenset({"released", None})
 
 
@@ -32,15 +41,37 @@ class CreditsBillingService:
 
     enforced = True
 
-    def __init__(self, api: CreditsApi, outbox: Outbox, metrics: ProxyMetrics) -> None:
+    def __init__(
+        self, api: CreditsApi, outbox: Outbox, metrics: ProxyMetrics, log: UsageLog
+    ) -> None:
         self._api = api
         self._outbox = outbox
         self._metrics = metrics
+        self._log = log
+
+    async def balance(self, account: str) -> Balance | None:
+        """See `BillingService`."""
+        if account in _NAMES_NO_PATH_CAN_SAY:
+            raise InvalidRequestError(f"There are no quotes for '{account}'.", field="user")
+        try:
+            answer = await self._api.call("GET", f"/api/v1/accounts/{quote(account, safe='')}")
+            return _balance(answer)
+        except LedgerRefusalError as refusal:
+            if refusal.code == "account_not_found":
+                return Balance(0, 0)
+            raise BillingUnavailableError from refusal
+        except (KeyError, ValueError) as error:
+            _log.exception("account_not_understood")
+            raise BillingUnavailableError from error
 
     async def hold(self, request: HoldRequest) -> Hold:
         """See `BillingService`."""
         try:
-            return _hold(await self._place(request))
+            async with asyncio.timeout(HOLD_SECONDS_MAX):
+                return _hold(await self._place(request))
+        except TimeoutError as error:
+            _log.warning("hold_too_slow", key=request.key)
+            raise BillingUnavailableError from error
         except (LedgerRefusalError, KeyError, ValueError) as error:
             _log.error("hold_refused", error=f"{type(error).__name__}: {error}")
             raise BillingUnavailableError from error
@@ -61,12 +92,12 @@ class CreditsBillingService:
         for pause_seconds in WITHDRAW_PAUSES_SECONDS:
             try:
                 hold = await self.hold(request)
-            except (InsufficientCreditError, AccountClosedError):
+                await self._release(hold)
+            except (InsufficientCreditError, AccountClosedError, LedgerRefusalError):
                 return
             except BillingUnavailableError:
                 await asyncio.sleep(pause_seconds)
             else:
-                await self.release(hold)
                 return
         _log.warning("hold_left_to_expire", key=request.key)
 
@@ -89,16 +120,21 @@ class CreditsBillingService:
         try:
             # One try: what it does not tell, the outbox finds out without the client waiting.
             answer = await self._bill(settlement.key, body, tries=1)
-            settled = Settled(nanos_of_usd(answer["amount"]), nanos_of_usd(answer["available"]))
+            settled = Settled(
+                nanos_of_usd(answer["amount"]),
+                nanos_of_usd(answer["available"]),
+                shortfall_nanos=_shortfall_nanos(answer),
+                transaction_id=answer.get("transaction_id"),
+            )
         except PermanentRefusalError as refusal:
             self._metrics.settlements_failed.inc()
             _log.critical("settlement_refused", key=settlement.key, body=body, reason=str(refusal))
-            return Settled(0, None)
+            return Settled(0, None, status="refused")
         except Exception as error:  # noqa: BLE001 - no failure whatever may lose a charge
             if not isinstance(error, BillingUnavailableError):
                 _log.exception("settlement_failed", key=settlement.key)
             await self._keep(settlement.key, body)
-            return Settled(settlement.amount_nanos, None, delivered=False)
+            return Settled(settlement.amount_nanos, None, status="pending")
         _log.info(
             "charged",
             account=settlement.account,
@@ -117,7 +153,13 @@ class CreditsBillingService:
             BillingUnavailableError: try again later.
             PermanentRefusalError: it will never be accepted.
         """
-        await self._bill(key, msgspec.json.decode(content, type=dict[str, Any]))
+        body = msgspec.json.decode(content, type=dict[str, Any])
+        try:
+            answer = await self._bill(key, body)
+        except PermanentRefusalError:
+            await self._log.note_outcome(_outcome(body, "refused"))
+            raise
+        await self._log.note_outcome(_outcome(body, "charged", answer))
 
     async def _bill(self, key: str, body: dict[str, Any], tries: int = 2) -> Mapping[str, Any]:
         try:
@@ -130,7 +172,7 @@ class CreditsBillingService:
             raise PermanentRefusalError(str(refusal)) from refusal
         except (InsufficientCreditError, AccountClosedError) as refusal:
             raise PermanentRefusalError(str(refusal)) from refusal
-        self._metrics.shortfall.inc(nanos_of_usd(str(answer.get("shortfall", "0"))))
+        self._metrics.shortfall.inc(_shortfall_nanos(answer))
         return answer
 
     async def _keep(self, key: str, body: dict[str, Any]) -> None:
@@ -143,9 +185,12 @@ class CreditsBillingService:
     async def release(self, hold: Hold) -> None:
         """See `BillingService`."""
         try:
-            await self._api.call("DELETE", f"/api/v1/holds/{hold.hold_id}")
+            await self._release(hold)
         except (BillingUnavailableError, LedgerRefusalError):
             _log.warning("hold_left_to_expire", hold_id=hold.hold_id)
+
+    async def _release(self, hold: Hold) -> None:
+        await self._api.call("DELETE", f"/api/v1/holds/{hold.hold_id}")
 
     async def aclose(self) -> None:
         """See `BillingService`."""
@@ -167,6 +212,24 @@ def bill_body(settlement: Settlement) -> dict[str, Any]:
     return body
 
 
+def _shortfall_nanos(answer: Mapping[str, Any]) -> int:
+    return nanos_of_usd(str(answer.get("shortfall", "0")))
+
+
+def _outcome(
+    body: Mapping[str, Any], status: ChargeStatus, answer: Mapping[str, Any] | None = None
+) -> LateOutcome:
+    metadata = body["metadata"]
+    return LateOutcome(
+        completion_id=metadata["completion_id"],
+        attempt=metadata.get("attempt", 1),
+        status=status,
+        charged_nanos=nanos_of_usd(answer["amount"]) if answer else 0,
+        shortfall_nanos=_shortfall_nanos(answer) if answer else 0,
+        transaction_id=answer.get("transaction_id") if answer else None,
+    )
+
+
 def _hold(answer: Mapping[str, Any]) -> Hold:
     return Hold(
         hold_id=answer["hold_id"],
@@ -176,10 +239,23 @@ def _hold(answer: Mapping[str, Any]) -> Hold:
     )
 
 
+def _balance(answer: Mapping[str, Any]) -> Balance:
+    available_nanos = nanos_of_usd(answer["available"])
+    return Balance(
+        available_nanos,
+        nanos_of_usd(answer["spendable"]) if "spendable" in answer else available_nanos,
+        answer["status"],
+    )
+
+
 class LoggingBillingService:
     """Enforces nothing: each charge is logged and counted, as the start-up log says."""
 
     enforced = False
+
+    async def balance(self, account: str) -> Balance | None:
+        """Nobody needs any credit."""
+        return None
 
     async def hold(self, request: HoldRequest) -> Hold:
         """Reserve nothing."""
@@ -201,7 +277,7 @@ class LoggingBillingService:
             usage=settlement.usage,
             **settlement.metadata,
         )
-        return Settled(settlement.amount_nanos, None)
+        return Settled(settlement.amount_nanos, None, status="not_billed")
 
     async def release(self, hold: Hold) -> None:
         """Nothing is reserved."""

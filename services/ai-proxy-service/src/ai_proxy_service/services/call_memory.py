@@ -5,12 +5,12 @@ So every failure ends here, and a store that fails is left alone for a while.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from ai_proxy_service.core.owned_names import owned_name
 from ai_proxy_service.services.call_stores import (
     CallStore,
     MemoryCallStore,
@@ -25,7 +25,6 @@ T = TypeVar("T")
 VALUE_BYTES_MAX = 64 * 1024
 STORE_RETRY_SECONDS = 5.0
 FILE_NAME = "call-memory.sqlite3"
-_KEY_BYTES = 24
 
 
 class StoredCallMemory:
@@ -48,7 +47,7 @@ class StoredCallMemory:
         """See `CallMemory`."""
         if not call_ids:
             return {}
-        names = {_key(account, call_id): call_id for call_id in call_ids}
+        names = {owned_name(account, call_id): call_id for call_id in call_ids}
         unknown: dict[bytes, bytes] = {}
         found = await self._ask(lambda: self._store.get(list(names)), unknown)
         return {names[key]: value for key, value in found.items()}
@@ -56,7 +55,7 @@ class StoredCallMemory:
     async def remember(self, account: str, calls: Mapping[str, bytes]) -> None:
         """See `CallMemory`."""
         values = {
-            _key(account, call_id): value
+            owned_name(account, call_id): value
             for call_id, value in calls.items()
             if len(value) <= VALUE_BYTES_MAX
         }
@@ -100,15 +99,6 @@ class StoredCallMemory:
                 error=type(error).__name__,
                 consequence="tool calls of clients that drop signatures go without them",
             )
-
-
-def _key(account: str, call_id: str) -> bytes:
-    """Return a name that belongs to one account's call only, whatever the ids are made of."""
-    whose = account.encode("utf-8", "surrogatepass")
-    which = call_id.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(
-        len(whose).to_bytes(8, "big") + whose + which, digest_size=_KEY_BYTES
-    ).digest()
 
 
 async def open_call_memory(uri: str, data_dir: Path) -> StoredCallMemory:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 import aiosqlite
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
+
+from ai_proxy_service.services.store_connections import connect_redis, open_sqlite
 
 T = TypeVar("T")
 
@@ -22,9 +22,7 @@ EXPIRE_SECONDS = 24 * 3600
 CALLS_MAX = 100_000
 STORED_BYTES_MAX = 256 * 1024 * 1024
 REDIS_TIMEOUT_SECONDS = 0.25
-REDIS_CONNECTIONS_MAX = 32
 FILE_TIMEOUT_SECONDS = 1.0
-FILE_OPEN_SECONDS = 10.0
 # A conversation's calls are one question; only a flood of them is several.
 _BATCH = 500
 _PRUNE_EVERY = 256
@@ -149,17 +147,10 @@ class SqliteCallStore:
             OSError: the folder can't be made.
             sqlite3.Error: the file can't be opened or written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        database = await aiosqlite.connect(path, isolation_level=None, timeout=FILE_OPEN_SECONDS)
-        try:
-            await database.execute("PRAGMA journal_mode=WAL")
-            # The last moments may be lost with the power; the file itself stays whole.
-            await database.execute("PRAGMA synchronous=NORMAL")
-            await database.execute(_SCHEMA)
-            await database.execute(f"PRAGMA busy_timeout={FILE_TIMEOUT_SECONDS * 1000:.0f}")
-        except BaseException:
-            await database.close()
-            raise
+        # The last moments may be lost with the power; the file itself stays whole.
+        database = await open_sqlite(
+            path, _SCHEMA, synchronous="NORMAL", timeout_seconds=FILE_TIMEOUT_SECONDS
+        )
         return cls(database, bounds, clock)
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -169,8 +160,10 @@ class SqliteCallStore:
         for batch in _batches(keys):
             marks = ",".join("?" * len(batch))
             query = f"SELECT key, value FROM calls WHERE key IN ({marks}) AND kept_at >= ?"  # noqa: S608 - marks only
-            async with self._database.execute(query, (*batch, oldest)) as cursor:
-                found.update((row[0], row[1]) for row in await cursor.fetchall())
+            # In one go: with a statement half read on this connection, a write of another of its
+            # users would not wait for other processes, but fail.
+            rows = await self._database.execute_fetchall(query, (*batch, oldest))
+            found.update((row[0], row[1]) for row in rows)
         return found
 
     async def put(self, values: Mapping[bytes, bytes]) -> None:
@@ -209,9 +202,8 @@ class SqliteCallStore:
         )
 
     async def _number(self, query: str) -> int:
-        async with self._database.execute(query) as cursor:
-            row = await cursor.fetchone()
-        return 0 if row is None or row[0] is None else int(row[0])
+        (row,) = await self._database.execute_fetchall(query)
+        return int(row[0] or 0)
 
     async def aclose(self) -> None:
         """See `CallStore`."""
@@ -236,16 +228,7 @@ class RedisCallStore:
         Raises:
             ValueError: the address is not one.
         """
-        pool = BlockingConnectionPool.from_url(
-            _redis_url(uri),
-            max_connections=REDIS_CONNECTIONS_MAX,
-            timeout=REDIS_TIMEOUT_SECONDS,
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-            # The client's own retries would hold a request while the store is down.
-            retry=Retry(NoBackoff(), 0),
-        )
-        return cls(Redis.from_pool(pool))
+        return cls(connect_redis(uri, timeout_seconds=REDIS_TIMEOUT_SECONDS))
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """See `CallStore`."""
@@ -269,12 +252,6 @@ class RedisCallStore:
     async def aclose(self) -> None:
         """See `CallStore`."""
         await self._client.aclose()
-
-
-def _redis_url(uri: str) -> str:
-    scheme, _, rest = uri.partition("://")
-    scheme = scheme.replace("valkey", "redis")
-    return f"{'unix' if scheme == 'redis+unix' else scheme}://{rest}"
 
 
 def _redis_key(key: bytes) -> bytes:

@@ -29,6 +29,9 @@ CALL_SECONDS_MAX = 5.0
 CONNECT_SECONDS_MAX = 1.0
 RETRY_PAUSE_SECONDS = 0.1
 _PROBLEM = "application/problem+json"
+_REFUSED_FOR_GOOD = frozenset(
+    {"account_not_found", "hold_ended", "hold_not_found", "idempotency_key_reused"}
+)
 
 
 class LedgerRefusalError(Exception):
@@ -121,9 +124,7 @@ class CreditsApi:
             raise _insufficient(problem)
         if code in {"account_frozen", "account_closed"}:
             raise AccountClosedError(code)
-        if code in {"hold_ended", "hold_not_found", "idempotency_key_reused"} or (
-            status == HTTPStatus.UNPROCESSABLE_ENTITY
-        ):
+        if code in _REFUSED_FOR_GOOD or (status == HTTPStatus.UNPROCESSABLE_ENTITY):
             detail = str(problem.get("detail", ""))
             raise LedgerRefusalError(status, code, detail, problem.get("hold_status"))
 

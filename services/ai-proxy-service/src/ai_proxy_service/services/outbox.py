@@ -7,6 +7,7 @@ however often it is sent.
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -99,9 +100,14 @@ class Outbox:
         return waiting
 
     async def _scalar(self, query: str) -> float:
-        async with self._database.execute(query) as cursor:
-            row = await cursor.fetchone()
-        return 0 if row is None or row[0] is None else float(row[0])
+        rows = await self._rows(query)
+        value = next(iter(rows))[0]
+        return 0 if value is None else float(value)
+
+    async def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        # In one step: a read that is still open while another process writes would make the next
+        # write on this connection fail at once, whatever its time-out.
+        return list(await self._database.execute_fetchall(query, values))
 
     async def deliver_all(self, deliver: Deliver) -> None:
         """Deliver what waits, now and whenever more comes; runs until it is cancelled."""
@@ -112,8 +118,11 @@ class Outbox:
             except Exception:  # noqa: BLE001 - a disk that is full for a moment must not end it
                 _log.exception("outbox_failed")
                 pause_seconds = RETRY_SECONDS_MAX
+            # Not `wait_for`: before Python 3.12 it overlooks a cancellation in the moment in which
+            # something comes, and whoever stops this would wait for ever.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._filled.wait(), pause_seconds)
+                async with asyncio.timeout(pause_seconds):
+                    await self._filled.wait()
             self._filled.clear()
 
     async def _pause_seconds(self) -> float:
@@ -127,8 +136,7 @@ class Outbox:
             "SELECT key, body, attempts FROM settlements WHERE refused IS NULL AND next_at <= ? "
             "ORDER BY next_at LIMIT ?"
         )
-        async with self._database.execute(query, (time.time(), BATCH)) as cursor:
-            rows = list(await cursor.fetchall())
+        rows = await self._rows(query, (time.time(), BATCH))
         failures = 0
         for key, body, attempts in rows:
             try:

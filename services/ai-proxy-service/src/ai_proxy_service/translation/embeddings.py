@@ -14,6 +14,7 @@ import msgspec
 
 from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.interfaces import EmbedOptions
+from ai_proxy_service.core.money import usd_text
 from ai_proxy_service.translation.nested import convert_at, google_member
 from ai_proxy_service.translation.openai_types import AccountName
 from service_kit.body import decode_body
@@ -168,6 +169,7 @@ def embeddings_body(
     vectors: Sequence[Sequence[float]],
     encoding_format: EncodingFormat | None,
     prompt_tokens: int,
+    cost_nanos: int,
 ) -> bytes:
     """Return the encoded answer.
 
@@ -178,12 +180,17 @@ def embeddings_body(
         vectors: one a text, as Gemini gave them.
         encoding_format: what was asked for; None means float.
         prompt_tokens: what is charged.
+        cost_nanos: what that cost, in nano-USD.
     """
     data = [
         {"object": "embedding", "embedding": _encoded(vector, encoding_format), "index": index}
         for index, vector in enumerate(vectors)
     ]
-    usage = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
+    usage = {
+        "prompt_tokens": prompt_tokens,
+        "total_tokens": prompt_tokens,
+        "cost": usd_text(cost_nanos),
+    }
     return msgspec.json.encode({"object": "list", "data": data, "model": model, "usage": usage})
 
 

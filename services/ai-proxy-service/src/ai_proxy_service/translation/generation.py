@@ -6,6 +6,7 @@ from ai_proxy_service.core.errors import InvalidRequestError
 from ai_proxy_service.core.order import SMALL_LIMIT_TOKENS
 from ai_proxy_service.core.pricing import ModelPrice
 from ai_proxy_service.core.usage import STANDARD_TIER
+from ai_proxy_service.translation.checks import unsupported
 from ai_proxy_service.translation.google_options import GoogleOptions, ThinkingOptions
 from ai_proxy_service.translation.model_traits import model_traits
 from ai_proxy_service.translation.openai_types import ChatRequest
@@ -72,11 +73,14 @@ def least_thinking(chat: ChatRequest, model: str) -> dict[str, Any] | None:
 def service_tier(chat: ChatRequest, price: ModelPrice) -> tuple[str, str | None]:
     """Return the tier that prices go by, and what to ask Gemini for.
 
-    Only a tier that has a price is asked for: at an unknown one nothing is served.
+    Raises:
+        InvalidRequestError: the tier has no price for this model.
     """
     tier = _TIERS.get(chat.service_tier or "")
-    if tier is None or tier not in price.tiers:
+    if tier is None:
         return STANDARD_TIER, None
+    if tier not in price.tiers:
+        raise unsupported("service_tier", f"The model is not sold at '{chat.service_tier}' here.")
     return tier, tier.upper()
 
 

@@ -137,8 +137,6 @@ def to_gemini(chat: ChatRequest, model: str, around: Surroundings) -> Translated
     tier, wanted = service_tier(chat, around.price)
     if wanted is not None:
         body["serviceTier"] = wanted
-    elif chat.service_tier not in {None, "auto", "default", "scale"}:
-        ignored.append("service_tier")
     return TranslatedChat(
         body=body,
         toolbox=toolbox,

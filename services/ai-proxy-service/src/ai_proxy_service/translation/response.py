@@ -19,6 +19,7 @@ def chat_completion(
     model: str,
     reasons: dict[int, str],
     usage: TokenUsage | None,
+    cost_nanos: int,
     tier_asked: bool = False,
     as_wav: bool = True,
 ) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def chat_completion(
         model: the model as the client named it.
         reasons: OpenAI's finish reason of each choice, by index.
         usage: what Gemini reported.
+        cost_nanos: what was charged, in nano-USD.
         tier_asked: whether the client asked for a service tier, and is told the one it got.
         as_wav: whether a spoken answer is to be a WAV file.
     """
@@ -45,7 +47,7 @@ def chat_completion(
         "model": model,
         **({"service_tier": openai_tier(usage)} if tier_asked else {}),
         "choices": choices,
-        "usage": openai_usage(usage),
+        "usage": openai_usage(usage, cost_nanos),
     }
 
 

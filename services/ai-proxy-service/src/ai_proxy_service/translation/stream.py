@@ -135,12 +135,13 @@ class ChatStreamTranslator:
             events += self._piece(piece)
         return events
 
-    def end(self, reasons: dict[int, str], usage: TokenUsage | None) -> bytes:
+    def end(self, reasons: dict[int, str], usage: TokenUsage | None, cost_nanos: int) -> bytes:
         """Return the events that end the choices and tell the usage.
 
         Args:
             reasons: OpenAI's finish reason of each choice, by index.
             usage: what Gemini reported.
+            cost_nanos: what was charged, in nano-USD.
         """
         events = b""
         last = max(reasons)
@@ -159,12 +160,12 @@ class ChatStreamTranslator:
             events += self._head + _encode([choice])
             events += self._tier(usage)
             if index == last and self._usage_on_finish:
-                events += b',"usage":' + _encode(openai_usage(usage)) + b"}\n\n"
+                events += b',"usage":' + _encode(openai_usage(usage, cost_nanos)) + b"}\n\n"
             else:
                 events += self._tail
         if self._include_usage:
             events += self._head + b"[]" + self._tier(usage)
-            events += b',"usage":' + _encode(openai_usage(usage)) + b"}\n\n"
+            events += b',"usage":' + _encode(openai_usage(usage, cost_nanos)) + b"}\n\n"
         return events
 
     def _rest(self, state: CandidateState) -> bytes:

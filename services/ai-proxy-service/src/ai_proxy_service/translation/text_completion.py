@@ -9,6 +9,7 @@ import msgspec
 
 from ai_proxy_service.core.errors import InvalidRequestError, missing_parameter
 from ai_proxy_service.core.gemini import GenerateContentResponse
+from ai_proxy_service.core.order import PROMPTS_MAX
 from ai_proxy_service.core.usage import TokenUsage
 from ai_proxy_service.translation.answer import AnswerState, CandidateState, Kind
 from ai_proxy_service.translation.checks import check_options, unsupported
@@ -26,7 +27,6 @@ from ai_proxy_service.translation.openai_types import (
 from ai_proxy_service.translation.usage import openai_usage
 from service_kit.body import decode_body
 
-PROMPTS_MAX = 20
 _encode = msgspec.json.Encoder().encode
 
 
@@ -230,14 +230,14 @@ class TextStreamTranslator:
         """Nothing is held back."""
         return b""
 
-    def end(self, reasons: dict[int, str], usage: TokenUsage | None) -> bytes:
+    def end(self, reasons: dict[int, str], usage: TokenUsage | None, cost_nanos: int) -> bytes:
         """Return the events that end the choices and tell the usage."""
         events = b"".join(
             self._event([_choice("", index, _legacy_logprobs(_state(self.answer, index)), reason)])
             for index, reason in sorted(reasons.items())
         )
         if self._include_usage:
-            events += self._event([], openai_usage(usage))
+            events += self._event([], openai_usage(usage, cost_nanos))
         return events
 
     def _event(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:

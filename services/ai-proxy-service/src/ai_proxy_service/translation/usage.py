@@ -1,14 +1,19 @@
-"""Token counts and the service tier in OpenAI's form."""
+"""Token counts, their cost, and the service tier in OpenAI's form."""
 
 from typing import Any
 
+from ai_proxy_service.core.money import usd_text
 from ai_proxy_service.core.usage import STANDARD_TIER, TokenUsage
 
 
-def openai_usage(usage: TokenUsage | None) -> dict[str, Any]:
-    """Return OpenAI's `usage` object; what was not reported is 0.
+def openai_usage(usage: TokenUsage | None, cost_nanos: int) -> dict[str, Any]:
+    """Return OpenAI's `usage` object with what was charged; what was not reported is 0.
 
     Thinking is inside the completion tokens: clients subtract it to find the text's.
+
+    Args:
+        usage: what Gemini reported.
+        cost_nanos: what was charged for the answer, in nano-USD.
     """
     counts = usage or TokenUsage()
     return {
@@ -25,6 +30,7 @@ def openai_usage(usage: TokenUsage | None) -> dict[str, Any]:
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
         },
+        "cost": usd_text(cost_nanos),
     }
 
 

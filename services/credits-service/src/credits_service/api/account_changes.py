@@ -1,22 +1,19 @@
 """`PATCH /accounts/{user_id}`: freeze, open, close; spend limits; when a balance is low."""
 
-from typing import TYPE_CHECKING
-
 import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from credits_service.api.amounts import optional_nanos
 from credits_service.api.openapi import documented, idempotency_key_parameter
 from credits_service.api.problems import account_unknown, invalid
-from credits_service.api.requests import is_user_id, optional_nanos, read
+from credits_service.api.requests import is_user_id, read
 from credits_service.api.services import submit
-from credits_service.api.wire import AccountPatch, AccountResponse
+from credits_service.api.wire import AccountResponse
+from credits_service.api.wire_requests import AccountPatch
 from credits_service.ledger.operations import ChangeAccount
 from credits_service.middleware.auth import ADMIN, authorized
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 router = APIRouter(prefix="/accounts", tags=["accounts"])
 
@@ -51,7 +48,7 @@ def operation_from(body: AccountPatch, user_id: str) -> ChangeAccount:
     if body.forfeit and body.status != "closed":
         raise invalid("forfeit", 'goes with "status": "closed" only')
     limits = body.limits
-    wanted: dict[str, tuple[str, Decimal | msgspec.UnsetType | None]] = {
+    wanted: dict[str, tuple[str, msgspec.Raw | msgspec.UnsetType]] = {
         "low_balance_nanos": ("low_balance", body.low_balance)
     }
     if limits is not None:

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from credits_service.api import wire
 from credits_service.api.account_body import account_body, account_summary
+from credits_service.api.hold_body import hold_body
 from credits_service.api.openapi import documented, query_parameter
 from credits_service.api.paging import (
     CURSOR,
@@ -23,11 +23,11 @@ from credits_service.api.problems import account_unknown, invalid
 from credits_service.api.requests import is_user_id, optional_moment, page_limit
 from credits_service.api.responses import json_response
 from credits_service.api.services import services_of
-from credits_service.api.wire_reads import BalanceAt, HoldBody, HoldPage
-from credits_service.core.moments import moment_or_none, rfc3339
+from credits_service.api.wire import AccountResponse
+from credits_service.api.wire_reads import AccountPage, BalanceAt, HoldPage
+from credits_service.core.moments import rfc3339
 from credits_service.core.money import usd_from_nanos
 from credits_service.db.periods import balance_after, last_seq, seq_at
-from credits_service.ledger.state import Hold
 from credits_service.ledger.view import as_of
 from credits_service.middleware.auth import READ, authorized
 
@@ -41,7 +41,7 @@ _HOLD_ID = re.compile(r"[0-9a-f-]{36}")
 @router.get(
     "",
     summary="List accounts",
-    **documented(response=wire.AccountPage, problems=(403, 422), parameters=[LIMIT, CURSOR]),
+    **documented(response=AccountPage, problems=(403, 422), parameters=[LIMIT, CURSOR]),
 )
 async def list_accounts(request: Request) -> Response:
     """List accounts in order of their user ids, with their figures as last booked."""
@@ -52,7 +52,7 @@ async def list_accounts(request: Request) -> Response:
     page = found[:limit]
     cursor = _cursor_of(page[-1].user_id) if len(found) > limit else None
     return json_response(
-        wire.AccountPage([account_summary(account, now_micros) for account in page], cursor)
+        AccountPage([account_summary(account, now_micros) for account in page], cursor)
     )
 
 
@@ -80,13 +80,13 @@ async def list_holds(request: Request, user_id: str) -> Response:
         raise account_unknown(user_id)
     page = found[:limit]
     following = page[-1].id if len(found) > limit else None
-    return json_response(HoldPage(list(map(_hold, page)), following))
+    return json_response(HoldPage(list(map(hold_body, page)), following))
 
 
 @router.get(
     "/{user_id:path}",
     summary="Read an account",
-    **documented(response=wire.AccountResponse, problems=(404, 422), parameters=[_AT]),
+    **documented(response=AccountResponse, problems=(404, 422), parameters=[_AT]),
 )
 async def read_account(request: Request, user_id: str) -> Response:
     """Show an account as it is at this moment, with its live lots in the order of use."""
@@ -110,21 +110,6 @@ async def _balance_at(request: Request, user_id: str, at_micros: int) -> Respons
         seq = await seq_at(connection, user_id, last, at_micros)
         nanos = await balance_after(connection, user_id, seq)
     return json_response(BalanceAt(user_id, rfc3339(at_micros), usd_from_nanos(nanos), seq))
-
-
-def _hold(hold: Hold) -> HoldBody:
-    return HoldBody(
-        hold_id=hold.id,
-        status=hold.status,
-        amount=usd_from_nanos(hold.amount_nanos),
-        captured=usd_from_nanos(hold.captured_nanos),
-        progress=usd_from_nanos(hold.progress_nanos),
-        request_ref=hold.request_ref,
-        key_id=hold.key_id,
-        created_at=rfc3339(hold.created_at_micros),
-        expires_at=rfc3339(hold.expires_at_micros),
-        ended_at=moment_or_none(hold.ended_at_micros),
-    )
 
 
 def _cursor_of(user_id: str) -> str:

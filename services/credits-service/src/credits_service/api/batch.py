@@ -13,7 +13,8 @@ from credits_service.api.openapi import documented
 from credits_service.api.problems import ProblemForm, invalid
 from credits_service.api.requests import checked_key, decode, read
 from credits_service.api.services import HoldLimits, Services, in_progress, services_of
-from credits_service.api.wire_reads import BatchItem, BatchRequest, BatchResponse
+from credits_service.api.wire_reads import BatchResponse
+from credits_service.api.wire_requests import BatchItem, BatchRequest
 from credits_service.ledger.batch import Command, Result
 from credits_service.ledger.idempotency import IdempotencyKey
 from credits_service.ledger.operations import Operation
@@ -27,6 +28,7 @@ router = APIRouter(tags=["batch"])
 _decoder = msgspec.json.Decoder(BatchRequest)
 _item_decoder = msgspec.json.Decoder(BatchItem)
 _form = ProblemForm()
+_KEY_FIELD = "idempotency_key"
 
 
 class _Given(NamedTuple):
@@ -122,7 +124,7 @@ def _prepared(request: Request, limits: HoldLimits, raw: bytes) -> Command | Ser
         item = decode(raw, _item_decoder)
         kind = _KINDS[item.op]
         principal = authorized(request, kind.scope)
-        key = checked_key(item.idempotency_key, "idempotency_key", required=kind.key_required)
+        key = checked_key(item.idempotency_key, _KEY_FIELD, required=kind.key_required)
         operation = kind.operation_from(_Given(_id_of(item, kind), _body_of(item, kind), limits))
     except ServiceError as error:
         return error
@@ -131,6 +133,7 @@ def _prepared(request: Request, limits: HoldLimits, raw: bytes) -> Command | Ser
         principal.name,
         current_request_id(),
         None if key is None else IdempotencyKey(principal.name, key),
+        key_field=_KEY_FIELD,
     )
 
 

@@ -5,11 +5,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from credits_service.api.amounts import amount_nanos
 from credits_service.api.openapi import documented, idempotency_key_parameter
 from credits_service.api.problems import invalid
-from credits_service.api.requests import amount_nanos, document, read
+from credits_service.api.requests import document, read
 from credits_service.api.services import submit
-from credits_service.api.wire import BillRequest, BillResponse
+from credits_service.api.wire import BillResponse
+from credits_service.api.wire_requests import BillRequest
 from credits_service.core.money import nanos_ceil
 from credits_service.ledger.operations import Charge
 from credits_service.middleware.auth import BILL, authorized

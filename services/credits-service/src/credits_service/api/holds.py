@@ -5,18 +5,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from credits_service.api.amounts import amount_nanos, optional_nanos, optional_progress_nanos
+from credits_service.api.hold_body import hold_response
 from credits_service.api.openapi import documented, idempotency_key_parameter
 from credits_service.api.problems import hold_unknown, invalid
-from credits_service.api.render import hold_body
-from credits_service.api.requests import (
-    amount_nanos,
-    optional_nanos,
-    optional_progress_nanos,
-    read,
-)
+from credits_service.api.requests import read
 from credits_service.api.responses import json_response
 from credits_service.api.services import HoldLimits, services_of, submit
-from credits_service.api.wire import HoldPatch, HoldRequest, HoldResponse
+from credits_service.api.wire import HoldResponse
+from credits_service.api.wire_requests import HoldPatch, HoldRequest
 from credits_service.core.moments import MICROS_PER_SECOND
 from credits_service.ledger.context import standing
 from credits_service.ledger.operations import AmendHold, PlaceHold, ReleaseHold
@@ -147,5 +144,5 @@ async def read_hold(request: Request, hold_id: str) -> Response:
     hold, snapshot = found
     state = as_of(snapshot.state, snapshot.now_micros)
     return json_response(
-        hold_body(state.holds.get(hold.id, hold), standing(state, snapshot.now_micros))
+        hold_response(state.holds.get(hold.id, hold), standing(state, snapshot.now_micros))
     )

@@ -9,7 +9,7 @@ from credits_service.api.paging import account_id
 from credits_service.api.problems import account_unknown, invalid
 from credits_service.api.responses import json_response
 from credits_service.api.services import services_of
-from credits_service.api.wire import IntegrityResponse, ViolationBody
+from credits_service.api.wire_reads import IntegrityResponse, ViolationBody
 from credits_service.db.audit import audit
 from credits_service.middleware.auth import ADMIN, authorized
 

@@ -7,32 +7,41 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from credits_service.api import wire, wire_reads
+from credits_service.api import wire, wire_keys, wire_reads, wire_requests
 from credits_service.api.problems import PROBLEM_JSON
 
 _REF = "#/components/schemas/{name}"
 _TYPES: tuple[type[msgspec.Struct], ...] = (
-    wire.BillRequest,
+    wire_requests.BillRequest,
     wire.BillResponse,
-    wire.HoldRequest,
-    wire.HoldPatch,
+    wire_requests.HoldRequest,
+    wire_requests.HoldPatch,
     wire.HoldResponse,
-    wire.TopUpRequest,
+    wire_requests.TopUpRequest,
     wire.TopUpResponse,
-    wire.RefundRequest,
+    wire_requests.RefundRequest,
     wire.RefundResponse,
-    wire.AccountPatch,
+    wire_requests.AccountPatch,
     wire.AccountResponse,
-    wire.AccountPage,
-    wire.TransactionPage,
-    wire.IntegrityResponse,
+    wire_reads.AccountPage,
+    wire_reads.TransactionPage,
+    wire_reads.IntegrityResponse,
     wire_reads.BalanceAt,
     wire_reads.TransactionResponse,
     wire_reads.HoldPage,
     wire_reads.StatementResponse,
-    wire_reads.BatchRequest,
-    wire_reads.BatchItem,
+    wire_requests.BatchRequest,
+    wire_requests.BatchItem,
     wire_reads.BatchResponse,
+    wire_keys.KeyRequest,
+    wire_keys.KeyPatch,
+    wire_keys.RotateRequest,
+    wire_keys.VerifyRequest,
+    wire_keys.KeyBody,
+    wire_keys.IssuedKeyBody,
+    wire_keys.KeyPage,
+    wire_keys.KeyEventPage,
+    wire_keys.Verdict,
     wire.Problem,
 )
 _PROBLEMS: Mapping[int, str] = {
@@ -40,7 +49,7 @@ _PROBLEMS: Mapping[int, str] = {
     401: "No key, or one that is not accepted.",
     402: "The account can't pay: proven while it was locked.",
     403: "The key is not for this, or the account is frozen.",
-    404: "No such account, hold or transaction.",
+    404: "No such account, hold, transaction or key.",
     409: "In conflict with the state: hold ended, account closed, reference used, and the like.",
     413: "The body is too large.",
     422: "A field is wrong.",

@@ -59,6 +59,13 @@ def _json_view(started: float) -> Callable[[Readings], Mapping[str, Any]]:
                 "batches": int(batches),
                 "commands_per_batch": round(commands / batches, 3) if batches else 0.0,
             },
+            "webhooks": {
+                "delivered": int(
+                    readings.total("ledger_webhook_attempts_total", outcome="delivered")
+                ),
+                "failed": int(readings.total("ledger_webhooks_failed_total")),
+                "waiting": int(readings.total("ledger_webhooks_waiting")),
+            },
         }
 
     return view

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details, and the problems that the rules' refusals are."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, assert_never
 
@@ -15,6 +16,7 @@ from credits_service.ledger.answers import (
     KeyReused,
     NotClosable,
     NotRefundable,
+    NotRefundableReason,
     ReferenceUsed,
     Refused,
     TransactionUnknown,
@@ -23,6 +25,15 @@ from credits_service.ledger.answers import (
 from service_kit.errors import ServiceError
 
 PROBLEM_JSON = "application/problem+json"
+# Code and text of each reason for which nothing can be given back.
+_NOT_REFUNDABLE: Mapping[NotRefundableReason, tuple[str, str]] = {
+    "no_charge": ("not_refundable", "Only a charge can be refunded."),
+    "took_nothing": (
+        "nothing_to_refund",
+        "This charge took no credit: all of it was a shortfall, or settled before.",
+    ),
+    "refunded": ("already_refunded", "Nothing of this charge is left to refund."),
+}
 
 
 class ProblemForm:
@@ -42,6 +53,8 @@ class ProblemForm:
         }
         if error.field is not None:
             problem["errors"] = [{"field": error.field, "message": error.message}]
+        if (pause := error.headers.get("retry-after")) is not None:
+            problem["retry_after_seconds"] = int(pause)
         return msgspec.json.encode(problem | error.extra)
 
 
@@ -143,20 +156,16 @@ def _hold_refused(refusal: HoldUnknown | HoldEnded) -> ServiceError:
 def _refund_refused(refusal: TransactionUnknown | NotRefundable) -> ServiceError:
     if isinstance(refusal, TransactionUnknown):
         return transaction_unknown(refusal.transaction_id)
+    code, message = _NOT_REFUNDABLE[refusal.reason]
     return ServiceError(
-        "Nothing of this charge is left to refund."
-        if refusal.is_charge
-        else "Only a charge can be refunded.",
-        status=409,
-        code="already_refunded" if refusal.is_charge else "not_refundable",
-        extra={"transaction_id": refusal.transaction_id},
+        message, status=409, code=code, extra={"transaction_id": refusal.transaction_id}
     )
 
 
 def _request_refused(refusal: KeyReused | ReferenceUsed | Unacceptable) -> ServiceError:
     if isinstance(refusal, KeyReused):
         return invalid(
-            "Idempotency-Key", "was used with another request", code="idempotency_key_reused"
+            refusal.field, "was used with another request", code="idempotency_key_reused"
         )
     if isinstance(refusal, Unacceptable):
         return invalid(refusal.field, refusal.reason)

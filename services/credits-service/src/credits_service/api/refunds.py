@@ -5,11 +5,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from credits_service.api.amounts import optional_nanos
 from credits_service.api.openapi import documented, idempotency_key_parameter
 from credits_service.api.problems import transaction_unknown
-from credits_service.api.requests import optional_nanos, read
+from credits_service.api.requests import read
 from credits_service.api.services import submit
-from credits_service.api.wire import RefundRequest, RefundResponse
+from credits_service.api.wire import RefundResponse
+from credits_service.api.wire_requests import RefundRequest
 from credits_service.ledger.operations import Refund
 from credits_service.middleware.auth import ADMIN, authorized
 

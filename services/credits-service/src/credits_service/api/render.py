@@ -4,10 +4,10 @@ from http import HTTPStatus
 
 import msgspec
 
-from credits_service.api import wire
 from credits_service.api.account_body import account_body
+from credits_service.api.hold_body import hold_response
 from credits_service.api.problems import ProblemForm, problem_of
-from credits_service.api.wire import BillResponse, HoldResponse, RefundResponse, TopUpResponse
+from credits_service.api.wire import BillResponse, Nothing, RefundResponse, TopUpResponse
 from credits_service.core.moments import moment_or_none, rfc3339
 from credits_service.core.money import usd_from_nanos
 from credits_service.ledger.answers import (
@@ -18,10 +18,8 @@ from credits_service.ledger.answers import (
     HoldPlaced,
     Refunded,
     Settled,
-    Standing,
     ToppedUp,
 )
-from credits_service.ledger.state import Hold
 
 _encode = msgspec.json.Encoder().encode
 _form = ProblemForm()
@@ -35,9 +33,9 @@ def render(answer: Answer, request_id: str) -> tuple[int, bytes]:
     body: msgspec.Struct
     match answer:
         case HoldPlaced():
-            status, body = HTTPStatus.CREATED, hold_body(answer.hold, answer.standing)
+            status, body = HTTPStatus.CREATED, hold_response(answer.hold, answer.standing)
         case HoldAnswer():
-            body = hold_body(answer.hold, answer.standing)
+            body = hold_response(answer.hold, answer.standing)
         case ToppedUp():
             status, body = HTTPStatus.CREATED, _top_up(answer)
         case Refunded():
@@ -45,33 +43,11 @@ def render(answer: Answer, request_id: str) -> tuple[int, bytes]:
         case AccountChanged():
             body = account_body(answer.state, answer.now_micros)
         case Settled():
-            body = wire.Nothing()
+            body = Nothing()
         case _:
             problem = problem_of(answer)
             return problem.status, _form.render(problem, request_id)
     return status, _encode(body)
-
-
-def hold_body(hold: Hold, standing: Standing) -> HoldResponse:
-    """Write a hold with its account's figures."""
-    return HoldResponse(
-        hold_id=hold.id,
-        user_id=hold.user_id,
-        status=hold.status,
-        amount=usd_from_nanos(hold.amount_nanos),
-        captured=usd_from_nanos(hold.captured_nanos),
-        progress=usd_from_nanos(hold.progress_nanos),
-        request_ref=hold.request_ref,
-        key_id=hold.key_id,
-        created_at=rfc3339(hold.created_at_micros),
-        expires_at=rfc3339(hold.expires_at_micros),
-        ended_at=moment_or_none(hold.ended_at_micros),
-        balance=usd_from_nanos(standing.balance_nanos),
-        held=usd_from_nanos(standing.held_nanos),
-        available=usd_from_nanos(standing.available_nanos),
-        spendable=usd_from_nanos(standing.spendable_nanos),
-        seq=standing.seq,
-    )
 
 
 def _bill(charged: Charged) -> BillResponse:

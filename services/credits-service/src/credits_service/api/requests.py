@@ -1,8 +1,7 @@
-"""How requests are read: bodies, amounts, headers, page parameters; errors name the field."""
+"""How requests are read: bodies, headers, moments, page parameters; errors name the field."""
 
 import re
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,7 +9,7 @@ from starlette.requests import Request
 
 from credits_service.api.problems import invalid
 from credits_service.core.moments import MAX_MICROS, MIN_MICROS, micros_from_datetime
-from credits_service.core.money import AmountError, nanos_from_usd
+from credits_service.ledger.idempotency import KEY_HEADER
 from service_kit.body import InvalidBodyError, decode_body
 from service_kit.errors import ServiceError
 
@@ -20,7 +19,6 @@ MAX_DOCUMENT_BYTES = 16 * 1024
 MAX_DOCUMENT_DEPTH = 32
 MAX_PAGE = 500
 _DEFAULT_PAGE = 50
-KEY_HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 
@@ -46,38 +44,6 @@ def decode(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
         if error.code != "invalid_json":
             error.status = 422
         raise
-
-
-def amount_nanos(field: str, amount: Decimal) -> int:
-    """Convert an amount in USD.
-
-    Raises:
-        ServiceError: 422, if it is no acceptable amount.
-    """
-    try:
-        return nanos_from_usd(amount)
-    except AmountError as error:
-        raise invalid(field, str(error), code="invalid_amount") from None
-
-
-def optional_nanos(field: str, amount: Decimal | None) -> int | None:
-    """Convert an amount in USD that may be missing.
-
-    Raises:
-        ServiceError: 422, if it is no acceptable amount.
-    """
-    return None if amount is None else amount_nanos(field, amount)
-
-
-def optional_progress_nanos(field: str, amount: Decimal | None) -> int | None:
-    """Convert what has been used so far, which may be nothing.
-
-    Raises:
-        ServiceError: 422, if it is no acceptable amount.
-    """
-    if amount is not None and amount.is_finite() and not amount:
-        return 0
-    return optional_nanos(field, amount)
 
 
 def _is_flat_enough(value: dict[str, Any]) -> bool:

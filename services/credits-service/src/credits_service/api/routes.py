@@ -9,6 +9,8 @@ from credits_service.api import (
     bill,
     holds,
     integrity,
+    key_changes,
+    keys,
     refunds,
     statements,
     topup,
@@ -30,5 +32,7 @@ for _surface in (
     accounts,
     account_changes,
     integrity,
+    keys,
+    key_changes,
 ):
     api_router.include_router(_surface.router)

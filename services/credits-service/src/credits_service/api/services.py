@@ -8,6 +8,9 @@ from starlette.responses import Response
 from credits_service.api.problems import PROBLEM_JSON
 from credits_service.api.requests import idempotency_key
 from credits_service.core.metrics import LedgerMetrics
+from credits_service.db.key_queries import KeyQueries
+from credits_service.db.key_uses import KeyUses
+from credits_service.db.keys import KeyStore
 from credits_service.db.queries import LedgerQueries
 from credits_service.ledger.batch import Command
 from credits_service.ledger.idempotency import IdempotencyKey
@@ -34,6 +37,9 @@ class Services(NamedTuple):
     queries: LedgerQueries
     metrics: LedgerMetrics
     hold_limits: HoldLimits
+    keys: KeyStore
+    key_queries: KeyQueries
+    key_uses: KeyUses
 
 
 def services_of(request: Request) -> Services:
@@ -45,7 +51,7 @@ def services_of(request: Request) -> Services:
 def in_progress() -> ServiceError:
     """Return the problem of a request whose first try has no answer yet."""
     return ServiceError(
-        "The first request with this Idempotency-Key is still running.",
+        "The first request with this idempotency key is still running.",
         status=409,
         code="request_in_progress",
         headers={"retry-after": "1"},

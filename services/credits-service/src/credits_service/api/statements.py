@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter
@@ -39,13 +39,13 @@ from credits_service.core.moments import (
 from credits_service.core.money import usd_from_nanos
 from credits_service.db.periods import (
     Span,
-    balance_after,
+    booked_at,
     last_seq,
     page_of,
     span_of,
-    totals_of,
 )
 from credits_service.db.queries import LedgerQueries
+from credits_service.db.statement_figures import Period
 from credits_service.middleware.auth import READ, authorized
 
 router = APIRouter(prefix="/accounts", tags=["accounts"])
@@ -55,26 +55,28 @@ _FORMAT = query_parameter(
 )
 _FROM = moment_parameter("from", "Beginning; by default of the current month (UTC).")
 _TO = moment_parameter("to", "End, exclusive; by default of the current month (UTC).")
-_Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Seq = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Micros = Annotated[int, Meta(ge=MIN_MICROS, le=MAX_MICROS)]
-
-
-class _Period(NamedTuple):
-    from_micros: int
-    to_micros: int
+# Beginning and end as the query gives them.
+_Asked = tuple[int | None, int | None]
 
 
 class _Place(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """Where a page begins. The numbers are fixed by the first page, whatever is booked later."""
+    """Where a page begins; the last number is fixed by the first page, whatever is booked later.
 
-    version: Literal[1]
+    Anybody can write one. So it says only what is asked for: all figures are found anew.
+    """
+
+    version: Literal[2]
     user_id: str
     from_micros: _Micros
     to_micros: _Micros
-    opening_seq: _Seq
     after_seq: _Seq
     last_seq: _Seq
-    totals: dict[str, int]
+
+    @property
+    def period(self) -> Period:
+        return Period(self.user_id, self.from_micros, self.last_seq)
 
 
 @router.get(
@@ -101,41 +103,52 @@ async def read_statement(request: Request, user_id: str) -> Response:
     )
     queries = services_of(request).queries
     cursor = query.get("cursor")
-    if cursor is not None:
-        if is_csv:
-            raise invalid("cursor", "does not belong to format=csv, which has no pages")
-        return await _page(queries, _place_from(cursor, user_id, asked), limit)
-    place = await _first_place(queries, user_id, asked)
-    return await (_csv(queries, place) if is_csv else _page(queries, place, limit))
+    if cursor is None:
+        place = await _first_place(queries, user_id, asked)
+        return await (_csv(queries, place) if is_csv else _page(queries, place, limit))
+    if is_csv:
+        raise invalid("cursor", "does not belong to format=csv, which has no pages")
+    place = _place_from(cursor, user_id, asked)
+    await _check_place(queries, place)
+    return await _page(queries, place, limit)
 
 
-async def _first_place(
-    queries: LedgerQueries, user_id: str, asked: tuple[int | None, int | None]
-) -> _Place:
+async def _first_place(queries: LedgerQueries, user_id: str, asked: _Asked) -> _Place:
     async with queries.connection() as connection:
         last = await last_seq(connection, user_id)
         if last is None:
             raise account_unknown(user_id)
-        period = _period(asked, await queries.now(connection))
-        span = await span_of(connection, user_id, last, *period)
-        totals = await totals_of(connection, user_id, span)
-    return _Place(1, user_id, *period, span.after_seq, span.after_seq, span.last_seq, totals)
+        edges = _edges(asked, await queries.now(connection))
+        span = await span_of(connection, user_id, last, *edges)
+    return _Place(2, user_id, *edges, *span)
+
+
+async def _check_place(queries: LedgerQueries, place: _Place) -> None:
+    """Refuse a place that is not within the period, or names numbers that are not there.
+
+    Raises:
+        ServiceError: 422, no page gave this.
+    """
+    async with queries.connection() as connection:
+        if place.last_seq > (await last_seq(connection, place.user_id) or 0):
+            raise bad_cursor()
+        if await booked_at(connection, place.user_id, place.last_seq) >= place.to_micros:
+            raise bad_cursor()
+        figures = await queries.statement_figures.of(connection, place.period)
+        if not figures.opening_seq < place.after_seq < place.last_seq:
+            raise bad_cursor()
 
 
 async def _page(queries: LedgerQueries, place: _Place, limit: int) -> Response:
     span = Span(place.after_seq, place.last_seq)
     async with queries.connection() as connection:
-        # A cursor that somebody made up may name numbers that are not there.
-        if place.last_seq > (await last_seq(connection, place.user_id) or 0):
-            raise bad_cursor()
-        opening = await balance_after(connection, place.user_id, place.opening_seq)
-        closing = await balance_after(connection, place.user_id, place.last_seq)
+        figures = await queries.statement_figures.of(connection, place.period)
         found = await page_of(connection, place.user_id, span, limit)
     following = None
     if found and found[-1].seq < place.last_seq:
         following = to_cursor(msgspec.structs.replace(place, after_seq=found[-1].seq))
     totals = {
-        name: usd_from_nanos(place.totals.get(name, 0))
+        name: usd_from_nanos(figures.totals_nanos.get(name, 0))
         for name in StatementTotals.__struct_fields__
     }
     return json_response(
@@ -143,8 +156,8 @@ async def _page(queries: LedgerQueries, place: _Place, limit: int) -> Response:
             user_id=place.user_id,
             from_=rfc3339(place.from_micros),
             to=rfc3339(place.to_micros),
-            opening_balance=usd_from_nanos(opening),
-            closing_balance=usd_from_nanos(closing),
+            opening_balance=usd_from_nanos(figures.opening_nanos),
+            closing_balance=usd_from_nanos(figures.closing_nanos),
             totals=StatementTotals(**totals),
             transactions=list(map(transaction_body, found)),
             next_cursor=following,
@@ -183,17 +196,17 @@ async def _csv_pages(queries: LedgerQueries, place: _Place) -> AsyncIterator[byt
         after = found[-1].seq
 
 
-def _place_from(cursor: str, user_id: str, asked: tuple[int | None, int | None]) -> _Place:
+def _place_from(cursor: str, user_id: str, asked: _Asked) -> _Place:
     place = from_cursor(cursor, _Place)
     known = (place.from_micros, place.to_micros)
     is_other = any(new not in {None, old} for new, old in zip(asked, known, strict=True))
-    in_order = place.opening_seq <= place.after_seq <= place.last_seq
-    if place.user_id != user_id or is_other or not in_order:
+    if place.user_id != user_id or is_other:
         raise bad_cursor()
     return place
 
 
-def _period(asked: tuple[int | None, int | None], now_micros: int) -> _Period:
+def _edges(asked: _Asked, now_micros: int) -> tuple[int, int]:
+    """Return the moments of beginning and end; by default those of the current month."""
     now = datetime.fromtimestamp(now_micros / MICROS_PER_SECOND, UTC)
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     year, index = divmod(month.year * 12 + month.month, 12)
@@ -202,7 +215,7 @@ def _period(asked: tuple[int | None, int | None], now_micros: int) -> _Period:
     to_micros = micros_from_datetime(following) if asked[1] is None else asked[1]
     if from_micros > to_micros:
         raise invalid("from", "must not be after to")
-    return _Period(from_micros, to_micros)
+    return from_micros, to_micros
 
 
 def _is_csv(text: str) -> bool:

@@ -5,10 +5,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from credits_service.api.amounts import amount_nanos
 from credits_service.api.openapi import documented, idempotency_key_parameter
-from credits_service.api.requests import amount_nanos, optional_moment, read
+from credits_service.api.requests import optional_moment, read
 from credits_service.api.services import submit
-from credits_service.api.wire import TopUpRequest, TopUpResponse
+from credits_service.api.wire import TopUpResponse
+from credits_service.api.wire_requests import TopUpRequest
 from credits_service.ledger.operations import TopUp
 from credits_service.middleware.auth import ADMIN, authorized
 

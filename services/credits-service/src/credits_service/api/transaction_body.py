@@ -2,7 +2,7 @@
 
 import msgspec
 
-from credits_service.api.wire import LotUseBody, TransactionBody
+from credits_service.api.wire_reads import LotUseBody, TransactionBody
 from credits_service.core.moments import rfc3339
 from credits_service.core.money import optional_usd, usd_from_nanos
 from credits_service.ledger.journal import Transaction

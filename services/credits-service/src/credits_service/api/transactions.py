@@ -16,8 +16,7 @@ from credits_service.api.requests import page_limit
 from credits_service.api.responses import json_response
 from credits_service.api.services import services_of
 from credits_service.api.transaction_body import transaction_body
-from credits_service.api.wire import TransactionPage
-from credits_service.api.wire_reads import TransactionResponse
+from credits_service.api.wire_reads import TransactionPage, TransactionResponse
 from credits_service.ledger.journal import TransactionKind
 from credits_service.middleware.auth import READ, authorized
 

@@ -1,16 +1,12 @@
-"""The bodies of statements, pages of holds and batches (see `wire`)."""
+"""The bodies of pages, statements, batches and checks (see `wire`)."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
-from credits_service.api.wire import Moment, TransactionBody, Usd
-from credits_service.ledger.state import HoldStatus
-
-MAX_OPERATIONS = 500
-_OBJECT = Meta(extra_json_schema={"type": "object"})
-_ITEM = Meta(extra_json_schema={"$ref": "#/components/schemas/BatchItem"})
+from credits_service.api.wire import AccountSummary, HoldBody
+from credits_service.api.wire_types import Document, Moment, Usd
+from credits_service.ledger.journal import TransactionKind
 
 
 class BalanceAt(msgspec.Struct):
@@ -22,31 +18,62 @@ class BalanceAt(msgspec.Struct):
     seq: int
 
 
-class TransactionResponse(TransactionBody):
-    """A transaction, and whose it is."""
+class AccountPage(msgspec.Struct):
+    """A page of accounts; `next_cursor` is null on the last one."""
 
-    user_id: str
-
-
-class HoldBody(msgspec.Struct):
-    """A hold."""
-
-    hold_id: str
-    status: HoldStatus
-    amount: Usd
-    captured: Usd
-    progress: Usd
-    request_ref: str | None
-    key_id: str | None
-    created_at: Moment
-    expires_at: Moment
-    ended_at: Moment | None
+    accounts: list[AccountSummary]
+    next_cursor: str | None
 
 
 class HoldPage(msgspec.Struct):
     """A page of holds; `next_cursor` is null on the last one."""
 
     holds: list[HoldBody]
+    next_cursor: str | None
+
+
+class LotUseBody(msgspec.Struct):
+    """What a transaction did to a lot."""
+
+    lot_id: str
+    amount: Usd
+    from_hold: bool
+
+
+class TransactionBody(msgspec.Struct):
+    """One business event; `amount` is its effect on the balance."""
+
+    transaction_id: str
+    seq: int
+    kind: TransactionKind
+    amount: Usd
+    balance_after: Usd
+    held_after: Usd
+    booked_at: Moment
+    description: str
+    hold_id: str | None
+    reverses_id: str | None
+    requested: Usd | None
+    settled_before: Usd
+    shortfall: Usd
+    lots: list[LotUseBody]
+    usage: Document
+    price: Document
+    metadata: Document
+    details: Document
+    request_id: str
+
+
+class TransactionResponse(TransactionBody):
+    """A transaction, and whose it is."""
+
+    user_id: str
+
+
+class TransactionPage(msgspec.Struct):
+    """A page of transactions; `next_cursor` is null on the last one."""
+
+    transactions: list[TransactionBody]
     next_cursor: str | None
 
 
@@ -74,24 +101,6 @@ class StatementResponse(msgspec.Struct):
     next_cursor: str | None
 
 
-class BatchItem(msgspec.Struct, forbid_unknown_fields=True):
-    """One operation: `body` is what its own endpoint takes, the id what that has in its path."""
-
-    op: Literal["bill", "hold", "amend_hold", "release_hold", "topup", "refund"]
-    idempotency_key: str | None = None
-    hold_id: str | None = None
-    transaction_id: str | None = None
-    body: Annotated[msgspec.Raw, _OBJECT] | msgspec.UnsetType = msgspec.UNSET
-
-
-class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Operations that have nothing to do with each other; each is checked by itself."""
-
-    operations: Annotated[
-        list[Annotated[msgspec.Raw, _ITEM]], Meta(min_length=1, max_length=MAX_OPERATIONS)
-    ]
-
-
 class BatchResult(msgspec.Struct):
     """What the operation's own endpoint would have answered."""
 
@@ -104,3 +113,24 @@ class BatchResponse(msgspec.Struct):
     """An answer for each operation, in order."""
 
     results: list[BatchResult]
+
+
+class ViolationBody(msgspec.Struct):
+    """A broken invariant."""
+
+    invariant: str
+    user_id: str | None
+    detail: str
+
+
+class IntegrityResponse(msgspec.Struct):
+    """The result of checking every invariant over one snapshot.
+
+    `violations` has some of each invariant, `violations_total` counts all that were found.
+    """
+
+    ok: bool
+    accounts: int
+    transactions: int
+    violations: list[ViolationBody]
+    violations_total: int

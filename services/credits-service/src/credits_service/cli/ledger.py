@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from credits_service.cli.failures import ExitCode
+from credits_service.cli.failures import ExitCode, usage
 from credits_service.cli.session import JsonFlag, YesFlag, session_of
 
 # The database's libraries take half a second to load. Only these commands need them, so they
@@ -133,6 +133,10 @@ def export_journal(
         Path | None,
         typer.Option("--output", "-o", help="A new file; without it, standard output."),
     ] = None,
+    keys: Annotated[
+        bool,
+        typer.Option("--keys", help="Issued keys and what happened to them, not the journal."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write the journal, transaction by transaction, from the ledger's database.
@@ -141,16 +145,33 @@ def export_journal(
     count and the SHA-256 of what was written are told at the end, on standard error unless
     there is an output file. A file appears under its name only when it is complete.
 
+    The CSV is exact as well: texts stand in it as they were booked, and a spreadsheet takes
+    one that begins with = + - or @ for a formula. Import every column as text there, or use
+    `credits statement --csv`, whose texts are guarded.
+
     Examples:
       credits export --output ledger.jsonl
       credits export ann --format csv > ann.csv
+      credits export --keys --output keys.jsonl
     """
-    from credits_service.cli.ledger_work import exported  # noqa: PLC0415 - see above
+    from credits_service.cli.ledger_work import exported, exported_keys  # noqa: PLC0415 - see above
 
     session = session_of(context, as_json=as_json)
-    done = exported(session, output, form, user_id)
+    if keys and form != "jsonl":
+        raise usage("Keys are written as jsonl only.")
+    done = (
+        exported_keys(session, output, user_id)
+        if keys
+        else exported(session, output, form, user_id)
+    )
     if session.as_json and output is not None:
         session.output.document({**done._asdict(), "file": str(output)})
         return
-    said = f"{done.transactions:,} transactions of {done.accounts:,} accounts, sha256 {done.sha256}"
+    written = done._asdict()
+    what = (
+        f"{written['keys']:,} keys with {written['events']:,} events"
+        if keys
+        else f"{written['transactions']:,} transactions of {written['accounts']:,} accounts"
+    )
+    said = f"{what}, sha256 {done.sha256}"
     (session.output.note if output is None else session.output.line)(said)

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,8 +26,11 @@ from credits_service.db.engine import SQLITE_DRIVER
 from credits_service.db.exclusive import exclusive
 from credits_service.db.export import Export, Format, WriteError, export
 from credits_service.db.history import account_pages
+from credits_service.db.key_export import KeyExport, export_keys
 from credits_service.db.migrate import migrate, revisions
 from credits_service.db.transfer import Transfer, transfer
+
+T = TypeVar("T")
 
 
 def verified(session: Session, user_ids: list[str] | None) -> Audit:
@@ -120,10 +125,25 @@ def exported(session: Session, output: Path | None, form: Format, user_id: str |
     Raises:
         CommandError: the file is there or can't be written, or the ledger can't be read.
     """
+    return _exported(session, output, user_id, partial(export, form=form, user_id=user_id))
+
+
+def exported_keys(session: Session, output: Path | None, user_id: str | None) -> KeyExport:
+    """Write issued keys to standard output, or to a new file.
+
+    Raises:
+        CommandError: the file is there or can't be written, or the ledger can't be read.
+    """
+    return _exported(session, output, user_id, partial(export_keys, account=user_id))
+
+
+def _exported(
+    session: Session, output: Path | None, user_id: str | None, write: Callable[..., Awaitable[T]]
+) -> T:
     if output is not None:
-        return _export_to(session, output, form, user_id)
+        return _export_to(session, output, user_id, write)
     try:
-        done = run(_export(session, sys.stdout.buffer, form, user_id))
+        done = run(_export(session, sys.stdout.buffer, user_id, write))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
@@ -132,14 +152,16 @@ def exported(session: Session, output: Path | None, form: Format, user_id: str |
     return done
 
 
-def _export_to(session: Session, output: Path, form: Format, user_id: str | None) -> Export:
+def _export_to(
+    session: Session, output: Path, user_id: str | None, write: Callable[..., Awaitable[T]]
+) -> T:
     if output.exists():
         raise usage(f"{output} is there already. Choose another name, or remove it.")
     partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            done = run(_export(session, file, form, user_id))
+            done = run(_export(session, file, user_id, write))
             file.flush()
             os.fsync(file.fileno())
         partial.rename(output)
@@ -150,9 +172,11 @@ def _export_to(session: Session, output: Path, form: Format, user_id: str | None
     return done
 
 
-async def _export(session: Session, file: BinaryIO, form: Format, user_id: str | None) -> Export:
+async def _export(
+    session: Session, file: BinaryIO, user_id: str | None, write: Callable[..., Awaitable[T]]
+) -> T:
     async with reading() as connection, connection.begin():
         if user_id is not None:
             await _assert_known(connection, [user_id])
         with session.output.progress() as report:
-            return await export(connection, file, form=form, user_id=user_id, report=report)
+            return await write(connection, file, report=report)

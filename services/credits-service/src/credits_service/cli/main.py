@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from credits_service.cli import accounts, credit, ledger, reports
+from credits_service.cli import accounts, credit, keys, ledger, reconcile, reports
 from credits_service.cli.failures import CommandError, ExitCode
 from credits_service.cli.output import Output
 from credits_service.cli.session import DEFAULT_RETRIES, DEFAULT_URL, JsonFlag, Session
@@ -16,15 +16,16 @@ _EPILOG = """Examples:
   credits topup ann 25 --reference pay_8812
   credits balance ann
   credits --json transactions ann --all | jq '.transactions | length'
+  credits keys create ann --name laptop
   credits verify
 
 The key comes from CREDITS_API_KEY, or is the first of ADMIN_API_KEYS, or is in --key-file.
-verify, migrate, migrate-to and export work on the database: DATABASE_URL or DATA_DIR, as the
-service reads them. All of these may stand in .env in the current folder.
+verify, migrate, migrate-to, export and reconcile work on the database: DATABASE_URL or DATA_DIR,
+as the service reads them. All of these may stand in .env in the current folder.
 
 Exit codes:
   0  done
-  1  refused, or violations were found
+  1  refused, or violations or differences were found
   2  the command or a setting can't be used
   3  the service or the database can't be reached, or the outcome is not known
 """
@@ -52,8 +53,10 @@ for _name, _command in (
     ("migrate", ledger.migrate_schema),
     ("migrate-to", ledger.migrate_to),
     ("export", ledger.export_journal),
+    ("reconcile", reconcile.reconcile),
 ):
     app.command(_name)(_command)
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback(epilog=_EPILOG)

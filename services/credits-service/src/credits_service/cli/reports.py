@@ -45,10 +45,8 @@ def balance(
     if user_id is None:
         if at is not None:
             raise usage("--at needs an account: credits balance USER_ID --at MOMENT")
-        found = _pages(session, "/accounts", "accounts", {}, limit=None)
-        _show_rows(
-            session, found, "accounts", ("user_id", "status", "balance", "held", "available")
-        )
+        found = pages(session, "/accounts", "accounts", {}, limit=None)
+        show_rows(session, found, "accounts", ("user_id", "status", "balance", "held", "available"))
         return
     account = session.service.read(f"/accounts/{segment(user_id)}", {"at": at})
     if session.as_json:
@@ -96,8 +94,8 @@ def transactions(
     session = session_of(context, as_json=as_json)
     params = {"kind": kind, "order": "asc" if oldest_first else "desc"}
     path = f"/accounts/{segment(user_id)}/transactions"
-    found = _pages(session, path, "transactions", params, limit=None if everything else limit)
-    _show_rows(session, found, "transactions", _TRANSACTION)
+    found = pages(session, path, "transactions", params, limit=None if everything else limit)
+    show_rows(session, found, "transactions", _TRANSACTION)
 
 
 _TRANSACTION = (
@@ -142,7 +140,7 @@ def statement(
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
-    found = _pages(session, path, "transactions", params, limit=None)
+    found = pages(session, path, "transactions", params, limit=None)
     if session.as_json:
         session.output.document(found)
         return
@@ -174,7 +172,7 @@ def holds(
       credits holds ann --status active
     """
     session = session_of(context, as_json=as_json)
-    found = _pages(
+    found = pages(
         session,
         f"/accounts/{segment(user_id)}/holds",
         "holds",
@@ -182,10 +180,10 @@ def holds(
         limit=None if everything else limit,
     )
     columns = ("hold_id", "status", "amount", "captured", "created_at", "expires_at", "request_ref")
-    _show_rows(session, found, "holds", columns)
+    show_rows(session, found, "holds", columns)
 
 
-def _pages(
+def pages(
     session: Session,
     path: str,
     name: str,
@@ -211,7 +209,8 @@ def _pages(
     return {**page, name: items}
 
 
-def _show_rows(session: Session, found: Json, name: str, columns: tuple[str, ...]) -> None:
+def show_rows(session: Session, found: Json, name: str, columns: tuple[str, ...]) -> None:
+    """Show a page as a table, or as the document that a script gets."""
     if session.as_json:
         session.output.document(found)
         return

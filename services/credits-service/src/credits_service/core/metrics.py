@@ -55,6 +55,12 @@ class LedgerMetrics:
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
+        self.keys_verified = Counter(
+            "credits_keys_verified",
+            "Issued keys that were asked about, by what was said of them.",
+            ("outcome",),
+            registry=registry,
+        )
         self._children: dict[tuple[str, int], Counter] = {}
 
     def count(self, operation: str, status: int, *, replayed: bool) -> None:

@@ -1,6 +1,7 @@
 """Amounts of money: integer nano-USD (1e-9) inside, exact decimal strings in USD outside."""
 
-from decimal import Decimal
+import re
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
 NANOS_PER_USD = 1_000_000_000
@@ -8,10 +9,28 @@ PICOS_PER_NANO = 1_000
 MAX_NANOS = 2**63 - 1
 FRACTION_DIGITS = 9
 _MAX_INTEGER_DIGITS = 10
+# How amounts are written, in JSON and elsewhere: Python takes more than others would expect
+# ("1_000", full-width digits, spaces around it).
+DECIMAL = r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+_DECIMAL = re.compile(DECIMAL)
 
 
 class AmountError(ValueError):
     """A number is no amount of money; the message says why."""
+
+
+def decimal_from(text: str) -> Decimal:
+    """Read an amount as it was written, exactly.
+
+    Raises:
+        AmountError: it is no decimal number.
+    """
+    if not _DECIMAL.fullmatch(text):
+        raise AmountError("must be a decimal number such as 12.5")
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise AmountError("must be a number of ordinary size") from None
 
 
 def nanos_from_usd(amount: Decimal) -> int:

@@ -87,7 +87,7 @@ class _Run:
             await self._check_accounts(page)
         if user_ids is None:
             self.violations.extend(await audit_whole(self._connection))
-            self.violations.extend(await audit_keys(self._connection))
+            await audit_keys(self._connection, self.violations)
 
     async def _check_accounts(self, page: Sequence[Account]) -> None:
         self.accounts += len(page)

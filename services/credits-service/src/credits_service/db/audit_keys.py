@@ -1,7 +1,7 @@
 """Checks remembered answers: each key has one outcome, and the journal knows of it."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import func, select
@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from credits_service.core.moments import MICROS_PER_SECOND
 from credits_service.db.bulk import member_of, members
-from credits_service.db.tables import holds, idempotency_keys, transactions
-from credits_service.ledger.violations import Violation
+from credits_service.db.tables import holds, idempotency_keys, issued_keys, transactions
+from credits_service.ledger.violations import Violation, Violations
 
 _MAX_FOUND = 20
 _ROWS_PER_STEP = 1000
@@ -28,6 +28,8 @@ class _Body(msgspec.Struct):
     transaction_id: str | None = None
     hold_id: str | None = None
     user_id: str | None = None
+    key_id: str | None = None
+    account: str | None = None
     code: str | None = None
     status: Any = None
 
@@ -35,16 +37,42 @@ class _Body(msgspec.Struct):
         """Whether this can be the body of an answer with that status."""
         if status >= _FIRST_REFUSAL:
             return self.code is not None and self.status == status
-        return self.code is None and self.user_id is not None
+        return self.code is None and (self.user_id is not None or self.is_of_key)
+
+    @property
+    def is_of_key(self) -> bool:
+        """Whether it is about an issued key: that has an account, where others have a user."""
+        return self.account is not None and self.key_id is not None
 
 
-async def audit_keys(connection: AsyncConnection) -> list[Violation]:
-    """Check all keys on a connection with an open transaction."""
-    return [
-        *await _doubled(connection),
-        *await _unfounded(connection),
-        *await _forgotten(connection),
-    ]
+class _Stored(NamedTuple):
+    """What remembered answers name, as far as it is there.
+
+    Attributes:
+        booked: the idempotency key of each transaction.
+        holds: ids of holds.
+        keys: ids of issued keys.
+    """
+
+    booked: dict[str, tuple[str, str | None]]
+    holds: set[str]
+    keys: set[str]
+
+    def has(self, mark: tuple[str, str], body: _Body) -> bool:
+        """Whether what an answer of success names is there."""
+        if body.transaction_id is not None:
+            return self.booked.get(body.transaction_id) == mark
+        if body.is_of_key:
+            return body.key_id in self.keys
+        return body.hold_id is None or body.hold_id in self.holds
+
+
+async def audit_keys(connection: AsyncConnection, violations: Violations) -> None:
+    """Check all keys on a connection with an open transaction; note what is wrong."""
+    violations.extend(await _doubled(connection))
+    async for found in _unfounded(connection):
+        violations.extend(found)
+    violations.extend(await _forgotten(connection))
 
 
 async def _doubled(connection: AsyncConnection) -> list[Violation]:
@@ -68,9 +96,11 @@ async def _doubled(connection: AsyncConnection) -> list[Violation]:
     ]
 
 
-async def _unfounded(connection: AsyncConnection) -> list[Violation]:
-    """Find answers of success that name a transaction or hold that is not there."""
-    found: list[Violation] = []
+async def _unfounded(connection: AsyncConnection) -> AsyncIterator[list[Violation]]:
+    """Find answers of success that name a transaction, hold or key that is not there.
+
+    There may be as many as there are keys: they come some at a time.
+    """
     query = select(
         idempotency_keys.c.scope,
         idempotency_keys.c.key,
@@ -79,8 +109,7 @@ async def _unfounded(connection: AsyncConnection) -> list[Violation]:
     )
     async with connection.stream(query) as result:
         async for partition in result.partitions(_ROWS_PER_STEP):
-            found += await _unfounded_of(connection, partition)
-    return found
+            yield await _unfounded_of(connection, partition)
 
 
 async def _unfounded_of(connection: AsyncConnection, remembered: Sequence[Any]) -> list[Violation]:
@@ -96,14 +125,12 @@ async def _unfounded_of(connection: AsyncConnection, remembered: Sequence[Any]) 
             wrong.add((scope, key))
         elif status < _FIRST_REFUSAL:
             bodies[scope, key] = parsed
-    booked = await _keys_of_transactions(connection, bodies)
-    placed = await _existing_holds(connection, bodies)
-    for mark, body in bodies.items():
-        if body.transaction_id is not None:
-            if booked.get(body.transaction_id) != mark:
-                wrong.add(mark)
-        elif body.hold_id is not None and body.hold_id not in placed:
-            wrong.add(mark)
+    stored = _Stored(
+        await _keys_of_transactions(connection, bodies),
+        await _existing_holds(connection, bodies),
+        await _existing_keys(connection, bodies),
+    )
+    wrong |= {mark for mark, body in bodies.items() if not stored.has(mark, body)}
     return [
         Violation(_REMEMBERED, None, f"key {key} of {scope}: its answer is not what was booked")
         for scope, key in sorted(wrong)
@@ -128,6 +155,15 @@ async def _existing_holds(
     dialect = connection.dialect.name
     ids = {body.hold_id for body in bodies.values() if body.hold_id and not body.transaction_id}
     query = select(holds.c.id).where(member_of(holds.c.id, "ids", dialect))
+    return set(await connection.scalars(query, {"ids": members(ids, dialect)}))
+
+
+async def _existing_keys(
+    connection: AsyncConnection, bodies: dict[tuple[str, str], _Body]
+) -> set[str]:
+    dialect = connection.dialect.name
+    ids = {body.key_id for body in bodies.values() if body.is_of_key and body.key_id}
+    query = select(issued_keys.c.id).where(member_of(issued_keys.c.id, "ids", dialect))
     return set(await connection.scalars(query, {"ids": members(ids, dialect)}))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from credits_service.db.sums import sum_in_parts, sum_of
 from credits_service.db.tables import accounts, entries, transactions
 from credits_service.ledger.violations import Violation
 
@@ -18,7 +19,8 @@ async def audit_whole(connection: AsyncConnection) -> list[Violation]:
         for invariant, name, query in _CHECKS
         for user_id, row in await connection.execute(query.limit(_MAX_FOUND))
     ]
-    total = await connection.scalar(select(func.sum(entries.c.amount_nanos)))
+    sums = await connection.execute(select(*sum_in_parts(entries.c.amount_nanos)))
+    total = sum_of(*sums.one())
     if total:
         found.append(Violation("1 entries sum to 0", None, f"the whole ledger sums to {total}"))
     return found

@@ -37,9 +37,10 @@ T = TypeVar("T")
 
 SQLITE_DRIVER = "sqlite+aiosqlite"
 POSTGRESQL_DRIVER = "postgresql+asyncpg"
-# One for the batch in flight, one to replace it at once should it break, one for retention and
-# one for the webhook outbox, which may write at the same time: no batch waits for them.
-_WRITER_CONNECTIONS = 4
+# One for the batch in flight, one to replace it at once should it break, and one each for
+# retention, the webhook outbox, changes of issued keys and notes of their use, which may write at
+# the same time: no batch waits for them.
+_WRITER_CONNECTIONS = 6
 # Opened when somebody audits the ledger.
 _AUDITOR_CONNECTIONS = 2
 _DRIVERS = {

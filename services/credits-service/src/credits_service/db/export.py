@@ -36,8 +36,8 @@ class WriteError(Exception):
     """The file can't be written; the message says why. What was written so far is not all."""
 
 
-class _Writer:
-    """Writes and counts."""
+class ExportFile:
+    """A file that is written line by line, counted and hashed."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -45,6 +45,11 @@ class _Writer:
         self.bytes = 0
 
     def write(self, line: bytes) -> None:
+        """Write a line.
+
+        Raises:
+            WriteError: it can't be written.
+        """
         try:
             self._file.write(line)
         except BrokenPipeError:
@@ -55,6 +60,7 @@ class _Writer:
         self.bytes += len(line)
 
     def sha256(self) -> str:
+        """Return the SHA-256 of what was written so far."""
         return self._digest.hexdigest()
 
 
@@ -80,7 +86,7 @@ async def export(
     """
     wanted = None if user_id is None else [user_id]
     total = await count_transactions(connection, wanted)
-    writer = _Writer(file)
+    writer = ExportFile(file)
     if form == "csv":
         writer.write(_csv_line(_COLUMNS))
     found_accounts = found = 0

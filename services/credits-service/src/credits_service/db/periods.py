@@ -7,11 +7,12 @@ says the same for ever, whatever is booked meanwhile.
 
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from credits_service.db import rows
 from credits_service.db.bulk import columns_of
+from credits_service.db.sums import sum_in_parts, sum_of
 from credits_service.db.tables import accounts, transactions
 from credits_service.ledger.journal import Transaction
 
@@ -41,14 +42,19 @@ async def seq_at(connection: AsyncConnection, user_id: str, last: int, at_micros
     low, high = 0, last
     while low < high:
         middle = (low + high + 1) // 2
-        booked_at = select(transactions.c.booked_at_micros).where(
-            transactions.c.user_id == user_id, transactions.c.seq == middle
-        )
-        if (await connection.execute(booked_at)).scalar_one() <= at_micros:
+        if await booked_at(connection, user_id, middle) <= at_micros:
             low = middle
         else:
             high = middle - 1
     return low
+
+
+async def booked_at(connection: AsyncConnection, user_id: str, seq: int) -> int:
+    """Return the moment at which a transaction was booked."""
+    query = select(transactions.c.booked_at_micros).where(
+        transactions.c.user_id == user_id, transactions.c.seq == seq
+    )
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def balance_after(connection: AsyncConnection, user_id: str, seq: int) -> int:
@@ -75,11 +81,11 @@ async def totals_of(connection: AsyncConnection, user_id: str, span: Span) -> di
     """Return the sum of amounts in nano-USD for each kind of transaction."""
     seq = transactions.c.seq
     query = (
-        select(transactions.c.kind, func.sum(transactions.c.amount_nanos))
+        select(transactions.c.kind, *sum_in_parts(transactions.c.amount_nanos))
         .where(transactions.c.user_id == user_id, seq > span.after_seq, seq <= span.last_seq)
         .group_by(transactions.c.kind)
     )
-    return {kind: int(total) for kind, total in await connection.execute(query)}
+    return {kind: sum_of(*parts) for kind, *parts in await connection.execute(query)}
 
 
 async def page_of(

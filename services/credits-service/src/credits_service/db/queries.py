@@ -17,6 +17,7 @@ from credits_service.db.failures import Failure, classify
 from credits_service.db.load import Clock
 from credits_service.db.migrate import is_migrated
 from credits_service.db.periods import last_seq
+from credits_service.db.statement_figures import StatementFigures
 from credits_service.db.tables import accounts, holds, lots, transactions
 from credits_service.ledger.journal import Transaction, TransactionKind
 from credits_service.ledger.state import Account, AccountState, Hold
@@ -47,11 +48,16 @@ class Snapshot(NamedTuple):
 
 
 class LedgerQueries:
-    """What can be asked of the ledger."""
+    """What can be asked of the ledger.
+
+    Attributes:
+        statement_figures: what statements say of their periods.
+    """
 
     def __init__(self, database: Database, clock: Clock | None) -> None:
         self._database = database
         self._clock = clock
+        self.statement_figures = StatementFigures()
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a connection for reading; a database that is gone is a 503, not a 500."""

@@ -14,22 +14,28 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from credits_service.db.key_tables import issued_keys, key_events, key_secrets
+from credits_service.db.metadata import metadata
+
+__all__ = [
+    "accounts",
+    "entries",
+    "holds",
+    "idempotency_keys",
+    "issued_keys",
+    "key_events",
+    "key_secrets",
+    "lots",
+    "metadata",
+    "transactions",
+    "webhook_events",
+]
 
 accounts = Table(
     "accounts",

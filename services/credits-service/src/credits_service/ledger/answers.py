@@ -7,6 +7,8 @@ import msgspec
 from credits_service.ledger.spending import LimitName
 from credits_service.ledger.state import AccountState, AccountStatus, Hold, HoldStatus
 
+NotRefundableReason = Literal["no_charge", "took_nothing", "refunded"]
+
 
 class Standing(msgspec.Struct, frozen=True):
     """An account's figures after an operation.
@@ -150,10 +152,10 @@ class TransactionUnknown(msgspec.Struct, frozen=True):
 
 
 class NotRefundable(msgspec.Struct, frozen=True):
-    """The transaction is no charge, or nothing of it is left to give back."""
+    """There is nothing of the transaction to give back."""
 
     transaction_id: str
-    is_charge: bool
+    reason: NotRefundableReason
 
 
 class NotClosable(msgspec.Struct, frozen=True):
@@ -171,7 +173,9 @@ class AccountUnknown(msgspec.Struct, frozen=True):
 
 
 class KeyReused(msgspec.Struct, frozen=True):
-    """The idempotency key was used with another request."""
+    """The idempotency key was used with another request; the field is where it was given."""
+
+    field: str
 
 
 class ReferenceUsed(msgspec.Struct, frozen=True):

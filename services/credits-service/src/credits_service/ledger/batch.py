@@ -25,10 +25,12 @@ from credits_service.ledger.events import EventRules
 from credits_service.ledger.expiry import settle_due
 from credits_service.ledger.holds import amend_hold, place_hold, release_hold
 from credits_service.ledger.idempotency import (
+    KEY_HEADER,
     IdempotencyKey,
     Remembered,
     fingerprint,
     is_remembered,
+    is_same_request,
 )
 from credits_service.ledger.journal import Journal, Origin
 from credits_service.ledger.operations import (
@@ -48,12 +50,17 @@ from credits_service.ledger.topups import new_account, top_up, unacceptable
 
 
 class Command(msgspec.Struct, frozen=True):
-    """An operation, who asks for it, and the key under which its answer is remembered."""
+    """An operation, who asks for it, and the key under which its answer is remembered.
+
+    Attributes:
+        key_field: where the caller gave the key, as a problem names it.
+    """
 
     operation: Operation
     principal: str
     request_id: str
     key: IdempotencyKey | None = None
+    key_field: str = KEY_HEADER
 
 
 class Result(NamedTuple):
@@ -146,14 +153,14 @@ class _Batch:
         key = command.key
         if key is None:
             return Result(*self._render(self._answer(command), command.request_id))
-        mark = fingerprint(command.operation)
         known = self._remembered.get(key) or self._loaded.remembered.get(key)
         if known is not None:
-            if known.fingerprint == mark:
+            if is_same_request(command.operation, known):
                 return Result(known.status, known.body, replayed=True)
-            return Result(*self._render(KeyReused(), command.request_id))
+            return Result(*self._render(KeyReused(command.key_field), command.request_id))
         status, body = self._render(self._answer(command), command.request_id)
         if is_remembered(status):
+            mark = fingerprint(command.operation)
             self._remembered[key] = Remembered(mark, status, body)
         return Result(status, body)
 

@@ -44,8 +44,10 @@ def refund(
     rest_nanos = -charge.amount_nanos - refunded_nanos
     if state.account.status == "closed":
         return AccountRefused(state.account.user_id, "closed")
-    if charge.kind != "charge" or not rest_nanos:
-        return NotRefundable(charge.id, charge.kind == "charge")
+    if charge.kind != "charge":
+        return NotRefundable(charge.id, "no_charge")
+    if not rest_nanos:
+        return NotRefundable(charge.id, "refunded" if charge.amount_nanos else "took_nothing")
     amount = rest_nanos if operation.amount_nanos is None else operation.amount_nanos
     if amount > rest_nanos:
         return Unacceptable(

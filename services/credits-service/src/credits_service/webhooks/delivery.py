@@ -103,7 +103,8 @@ class Deliverer:
                 busy = False
             if not busy and not self._closing.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._poll_seconds)
+                    async with asyncio.timeout(self._poll_seconds):
+                        await self._wake.wait()
 
     async def deliver_due(self) -> int:
         """Try to deliver some of what is due; return how many events were taken.
@@ -179,7 +180,8 @@ class Deliverer:
                     raise
                 _log.warning("webhooks_not_marked", events=len(marks))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), self._poll_seconds)
+                    async with asyncio.timeout(self._poll_seconds):
+                        await self._closing.wait()
             else:
                 return
 

@@ -28,11 +28,6 @@ class WebhookTarget:
     key: bytes = field(repr=False)
     rules: AddressRules
 
-    @property
-    def host(self) -> str:
-        """Return the part of the URL that may be shown."""
-        return urlsplit(self.url).hostname or ""
-
 
 def webhook_target(url: str, secret: str, *, allow_private: bool) -> WebhookTarget | None:
     """Return where events go; None if nobody wants them.

@@ -1,0 +1,26 @@
+"""`GET /v1/receipts/{id}`: what an answer cost, by its own id or its request's."""
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ai_proxy_service.api.documentation import receipt_documentation
+from ai_proxy_service.api.gateway import gateway_of, principal_of
+from ai_proxy_service.core.errors import ReceiptNotFoundError
+from ai_proxy_service.core.receipts import receipt_of
+
+router = APIRouter()
+
+
+@router.get("/receipts/{receipt_id}", **receipt_documentation())
+async def retrieve_receipt(receipt_id: str, request: Request) -> Response:
+    """Return the receipt of an answer.
+
+    By the answer's `id`, or by its `x-request-id`; if a client used a request id again, that of
+    the latest answer. It is for the key that asked for the answer, and for the account that pays.
+    """
+    records = await gateway_of(request).receipts.find(receipt_id, principal_of(request).name)
+    if not records:
+        raise ReceiptNotFoundError(receipt_id)
+    return Response(msgspec.json.encode(receipt_of(records)), media_type="application/json")

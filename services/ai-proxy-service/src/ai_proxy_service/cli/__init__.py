@@ -1,0 +1,1 @@
+"""The commands of `ai-proxy-service`; without one it serves."""

@@ -1,0 +1,68 @@
+"""How stores that processes share are reached: a SQLite file, or Redis."""
+
+from pathlib import Path
+from typing import Literal
+
+import aiosqlite
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+REDIS_CONNECTIONS_MAX = 32
+FILE_OPEN_SECONDS = 10.0
+
+
+async def open_sqlite(
+    path: Path, schema: str, *, synchronous: Literal["NORMAL", "FULL"], timeout_seconds: float
+) -> aiosqlite.Connection:
+    """Open or make a file that several processes may share; each statement is a transaction.
+
+    Args:
+        path: where it is.
+        schema: statements that make what is not there yet.
+        synchronous: `FULL` if what was written must survive a power cut.
+        timeout_seconds: how long a statement waits for other processes.
+
+    Raises:
+        OSError: the folder can't be made.
+        sqlite3.Error: the file can't be opened or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = await aiosqlite.connect(path, isolation_level=None, timeout=FILE_OPEN_SECONDS)
+    try:
+        await database.execute("PRAGMA journal_mode=WAL")
+        await database.execute(f"PRAGMA synchronous={synchronous}")
+        await database.executescript(schema)
+        await database.execute(f"PRAGMA busy_timeout={timeout_seconds * 1000:.0f}")
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+def connect_redis(uri: str, *, timeout_seconds: float) -> Redis:
+    """Make a client of Redis or Valkey; it connects once it is needed.
+
+    Args:
+        uri: ``redis://…`` or ``valkey://…``.
+        timeout_seconds: how long a connection, or an answer, is worth waiting for.
+
+    Raises:
+        ValueError: the address is not one.
+    """
+    pool = BlockingConnectionPool.from_url(
+        _redis_url(uri),
+        max_connections=REDIS_CONNECTIONS_MAX,
+        timeout=timeout_seconds,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        # The client's own retries would hold a request while the store is down.
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
+
+
+def _redis_url(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    scheme = scheme.replace("valkey", "redis")
+    return f"{'unix' if scheme == 'redis+unix' else scheme}://{rest}"

@@ -1,0 +1,146 @@
+"""Notes when keys are used and refused, off the path of the requests that ask.
+
+What is not written down yet when a process dies is lost: it is no money.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
+
+from credits_service.core.errors import LedgerUnavailableError
+from credits_service.core.moments import MICROS_PER_SECOND
+from credits_service.db.engine import Database
+from credits_service.db.failures import Failure, classify
+from credits_service.db.key_writes import Actor, add_event
+from credits_service.db.tables import issued_keys, key_events
+from credits_service.keys.state import Reason
+from service_kit.logging import get_logger
+
+_log = get_logger(__name__)
+
+# Each key's last use is written so often at most, whoever notes it.
+COARSE_MICROS = 60 * MICROS_PER_SECOND
+# So many refusals of a key are written in an hour; each tells how many others it stands for.
+REFUSALS_PER_HOUR = 10
+_HOUR_MICROS = 3600 * MICROS_PER_SECOND
+_INTERVAL_SECONDS = 5.0
+# More keys than are asked about in one interval.
+_WAITING_MAX = 10_000
+
+
+class _Refusal(NamedTuple):
+    """Refusals of a key for one reason: the first of them, and how many there are."""
+
+    actor: Actor
+    at_micros: int
+    refusals: int
+
+
+class KeyUses:
+    """Gathers uses and refusals, and writes them every few seconds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._used: dict[str, int] = {}
+        self._refused: dict[tuple[str, Reason], _Refusal] = {}
+        self._task: asyncio.Task[None] | None = None
+        at = bindparam("at_micros", type_=BigInteger)
+        last = issued_keys.c.last_used_at_micros
+        self._note_use = (
+            update(issued_keys)
+            .where(
+                issued_keys.c.id == bindparam("key_id"),
+                or_(last.is_(None), last <= at - COARSE_MICROS),
+            )
+            .values(last_used_at_micros=at)
+        )
+
+    def used(self, key_id: str, at_micros: int) -> None:
+        """Note that a key was accepted."""
+        if key_id in self._used or len(self._used) < _WAITING_MAX:
+            self._used[key_id] = at_micros
+
+    def refused(self, key_id: str, reason: Reason, actor: Actor, at_micros: int) -> None:
+        """Note that a key was refused."""
+        found = self._refused.get((key_id, reason))
+        if found is not None:
+            self._refused[key_id, reason] = found._replace(refusals=found.refusals + 1)
+        elif len(self._refused) < _WAITING_MAX:
+            self._refused[key_id, reason] = _Refusal(actor, at_micros, 1)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="key-uses")
+
+    async def close(self) -> None:
+        """Stop, and write what is left."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._flush_or_log()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            await self._flush_or_log()
+
+    async def _flush_or_log(self) -> None:
+        try:
+            await self.flush()
+        except LedgerUnavailableError:
+            _log.warning("key_uses_not_written", reason="the ledger can't be reached")
+        except Exception:  # noqa: BLE001 - logged; the next time may do better
+            _log.exception("key_uses_not_written")
+
+    async def flush(self) -> None:
+        """Write what was noted; what can't be written now is noted no more.
+
+        Raises:
+            LedgerUnavailableError: the database can't be asked now.
+        """
+        used, self._used = self._used, {}
+        refused, self._refused = self._refused, {}
+        if not used and not refused:
+            return
+
+        def work(connection: Connection) -> None:
+            # In order of their ids, so that no two processes wait for each other.
+            if used:
+                notes = [{"key_id": key_id, "at_micros": at} for key_id, at in sorted(used.items())]
+                connection.execute(self._note_use, notes)
+                connection.commit()
+            for (key_id, reason), refusal in sorted(refused.items()):
+                _write_refusal(connection, key_id, reason, refusal)
+                connection.commit()
+
+        try:
+            await self._database.write(work)
+        except Exception as error:
+            if classify(error) is Failure.UNEXPECTED:
+                raise
+            raise LedgerUnavailableError from error
+
+
+def _write_refusal(connection: Connection, key_id: str, reason: Reason, refusal: _Refusal) -> None:
+    lock = select(issued_keys.c.id).where(issued_keys.c.id == key_id).with_for_update()
+    connection.execute(lock)
+    newest = (
+        select(key_events.c.happened_at_micros)
+        .where(key_events.c.key_id == key_id, key_events.c.kind == "refused")
+        .order_by(key_events.c.seq.desc())
+        .offset(REFUSALS_PER_HOUR - 1)
+        .limit(1)
+    )
+    bound = connection.scalar(newest)
+    if bound is not None and bound > refusal.at_micros - _HOUR_MICROS:
+        return
+    details = {"reason": reason, "count": refusal.refusals}
+    add_event(
+        connection,
+        key_id,
+        "refused",
+        details,
+        actor=refusal.actor,
+        now_micros=refusal.at_micros,
+    )
