@@ -126,6 +126,25 @@ def test_a_charge_follows_from_its_lines(model: str, usage: TokenUsage) -> None:
     assert msgspec.convert(receipt, Receipt) is not None
 
 
+@pytest.mark.parametrize("asked_id", ["a\0b", "a b", "x" * 129, "ä"])
+async def test_what_can_be_no_id_is_not_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_id: str
+) -> None:
+    """PostgreSQL takes no NUL."""
+    looked_for: list[str] = []
+
+    async def find(_log: object, asked_id: str, _name: str) -> list[ChargeRecord]:
+        looked_for.append(asked_id)
+        return []
+
+    monkeypatch.setattr(usage_log.QueuedUsageLog, "find", find)
+    async with running_app(tmp_path, FakeGemini(), FakeBilling(0)) as app:
+        answer = await app.get(f"/v1/receipts/{asked_id}").end()
+
+    assert (answer.status, answer.json()["error"]["code"]) == (404, "receipt_not_found")
+    assert looked_for == []
+
+
 async def test_an_unknown_receipt_is_a_404_in_openai_s_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

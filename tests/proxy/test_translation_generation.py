@@ -125,9 +125,7 @@ def test_sampling_is_dropped_and_named_where_a_model_ignores_it(model: str, *, k
         ("fast", "PRIORITY", "priority"),
     ],
 )
-def test_each_service_tier_has_googles_name(
-    asked: str | None, sent: str | None, tier: str
-) -> None:
+def test_each_service_tier_has_googles_name(asked: str | None, sent: str | None, tier: str) -> None:
     translated = translate(FLASH_2, service_tier=asked)
 
     assert translated.body.get("serviceTier") == sent

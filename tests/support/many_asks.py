@@ -21,6 +21,7 @@ SHORT_TOKENS = (20, 400)
 LONG_TOKENS_PER_SECOND = 3_000
 PROMPT_TOKENS_ABOUT = 30
 RETRY_PAUSE_SECONDS = 0.5
+RETRIES_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,12 @@ def price_of(asks: Sequence[Ask]) -> Decimal:
 
 async def told(client: openai.AsyncOpenAI, account: str, ask: Ask) -> Told:
     """Ask, read all of the answer, and ask again where the error says that this may help."""
-    while True:
+    for _ in range(RETRIES_MAX):
         answer = await told_once(client, account, ask)
         if not answer.may_help_to_wait:
             return answer
         await asyncio.sleep(RETRY_PAUSE_SECONDS)
+    return answer
 
 
 async def told_once(client: openai.AsyncOpenAI, account: str, ask: Ask) -> Told:

@@ -25,7 +25,14 @@ from support.stack import CLIENT_KEY, GEMINI_KEY, MODEL, SERVICE_KEY, TIMEOUT_SE
 from support.valid_bodies import CHATS, COMPLETIONS, EMBEDDINGS
 
 POSTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/quote")
-GETS = ("/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}")
+GETS = (
+    "/health",
+    "/ready",
+    "/metrics",
+    "/v1/models",
+    "/v1/models/{model}",
+    "/v1/receipts/{receipt_id}",
+)
 OPERATIONS = [*((path, "post") for path in POSTS), *((path, "get") for path in GETS)]
 STREAM_EVENTS_MAX = 100_000
 EXAMPLES = {"post": 30, "get": 6}

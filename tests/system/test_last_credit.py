@@ -162,8 +162,10 @@ def test_fifty_short_answers_side_by_side_need_no_fifty_worst_cases(stack: Stack
 
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(lambda: asyncio.run(ask_all([stack.proxy], account, asks)))
-        stack.wait_at_gate(account, len(asks))
-        stack.open_gate(account)
+        try:
+            stack.wait_at_gate(account, len(asks))
+        finally:
+            stack.open_gate(account)
         answers = asking.result()
 
     assert list(answers.values()) == [Told(200, output_tokens=20)] * 50

@@ -1,9 +1,13 @@
 """Amounts of money as they are typed: decimal USD, never through a float."""
 
+import re
+from decimal import Decimal
+
 import typer
 
-from credits_service.core.money import AmountError, decimal_from, nanos_from_usd, usd_from_nanos
+from credits_service.core.money import AmountError, nanos_from_usd, usd_from_nanos
 
+_AMOUNT = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 NONE = "none"
 
 
@@ -13,8 +17,10 @@ def amount(text: str) -> str:
     Raises:
         BadParameter: it is none.
     """
+    if not _AMOUNT.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is no amount in USD such as 12.50")
     try:
-        return usd_from_nanos(nanos_from_usd(decimal_from(text)))
+        return usd_from_nanos(nanos_from_usd(Decimal(text)))
     except AmountError as error:
         raise typer.BadParameter(f"{text!r}: an amount {error}") from None
 
