@@ -177,6 +177,7 @@ def test_a_whole_answer_is_what_was_paid_and_says_that_it_was_cut(stack: Stack) 
     assert completion.usage.completion_tokens == charge["usage"]["candidates_tokens"]
     assert len(completion.choices[0].message.content.split()) > 2_000
     assert "x-credits-max-output-tokens" in answer.headers
+    assert answer.headers["x-credits-exhausted"] == "true"
     assert Decimal(answer.headers["x-credits-charged"]) == -Decimal(charge["amount"])
     assert Decimal(answer.headers["x-credits-available"]) == stack.balance(account)["available"]
 

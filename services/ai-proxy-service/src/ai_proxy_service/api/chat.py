@@ -17,6 +17,7 @@ from ai_proxy_service.api.serving import (
     account_of,
     answer_headers,
     client_gone,
+    credit_headers,
     find_model,
     left_out,
     make_order,
@@ -107,6 +108,7 @@ async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Res
         cost_nanos=settled.charged_nanos,
     )
     tracker.finish(successful=True)
+    headers |= credit_headers(completion, reasons)
     return settled_response(msgspec.json.encode(body), settled, headers)
 
 

@@ -205,8 +205,7 @@ class EventStream(Response):
             settled = await completion.settle()
         self._tracker.finish(successful=True)
         events = translator.end(reasons, completion.usage, settled.charged_nanos)
-        cut_short = completion.lowered_max_tokens and LENGTH in reasons.values()
-        if completion.cut_off or cut_short:
+        if completion.ran_out(reached_limit=LENGTH in reasons.values()):
             events += error_event(credit_used_up(), current_request_id())
         return events
 

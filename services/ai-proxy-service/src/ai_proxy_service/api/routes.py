@@ -24,6 +24,7 @@ OWN_HEADERS = (
     "x-credits-charged",
     "x-credits-available",
     "x-credits-max-output-tokens",
+    "x-credits-exhausted",
     "x-credits-required",
     "x-credits-waiting-helps",
     "x-proxy-ignored-params",

@@ -23,6 +23,7 @@ from ai_proxy_service.core.price_book import PricedModel
 from ai_proxy_service.core.relay import Relay
 from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.translation.errors import to_service_error
+from ai_proxy_service.translation.finish import LENGTH
 from ai_proxy_service.translation.generation import least_thinking
 from ai_proxy_service.translation.google_options import google_options
 from ai_proxy_service.translation.messages import lost_call_ids
@@ -184,6 +185,12 @@ async def opened(
         relay.leave(opening)
         return None
     return opening
+
+
+def credit_headers(completion: Completion, reasons: Mapping[int, str]) -> dict[str, str]:
+    """Return the header that tells of a whole answer that it is shorter for lack of credit."""
+    ran_out = completion.ran_out(reached_limit=LENGTH in reasons.values())
+    return {"x-credits-exhausted": "true"} if ran_out else {}
 
 
 def client_gone() -> Response:

@@ -18,6 +18,7 @@ from ai_proxy_service.api.serving import (
     account_of,
     answer_headers,
     client_gone,
+    credit_headers,
     find_model,
     make_order,
     opened,
@@ -139,6 +140,7 @@ async def _whole(
     usages: list[TokenUsage] = []
     charged_nanos, left_nanos = 0, None
     headers: dict[str, str] = {}
+    of_credit: dict[str, str] = {}
     for order in orders:
         opening = await opened(request, gateway.relay, order, None)
         if opening is None:
@@ -157,6 +159,7 @@ async def _whole(
         charged_nanos += settled.charged_nanos
         left_nanos = settled.available_nanos
         headers = answer_headers(tracker, opening, ignored)
+        of_credit |= credit_headers(completion, reasons)
     body = text_completion(
         choices,
         completion_id=orders[0].completion_id,
@@ -165,4 +168,5 @@ async def _whole(
         usage=openai_usage(total_usage(usages), charged_nanos),
     )
     tracker.finish(successful=True)
-    return settled_response(msgspec.json.encode(body), Settled(charged_nanos, left_nanos), headers)
+    settled = Settled(charged_nanos, left_nanos)
+    return settled_response(msgspec.json.encode(body), settled, headers | of_credit)

@@ -116,6 +116,14 @@ class Completion:
             self.abandon()
             raise
 
+    def ran_out(self, *, reached_limit: bool) -> bool:
+        """Tell whether the answer is shorter for lack of credit.
+
+        Args:
+            reached_limit: it ended at its output limit, which credit may have lowered.
+        """
+        return self.cut_off or (reached_limit and self.lowered_max_tokens is not None)
+
     @property
     def usage(self) -> TokenUsage | None:
         """What Gemini has reported so far; None before its first report."""

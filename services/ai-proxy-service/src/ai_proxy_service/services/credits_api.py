@@ -27,6 +27,8 @@ _log = get_logger(__name__)
 
 CALL_SECONDS_MAX = 5.0
 CONNECT_SECONDS_MAX = 1.0
+# In a burst calls wait here for a connection, which costs the ledger nothing.
+QUEUE_SECONDS_MAX = 8.0
 RETRY_PAUSE_SECONDS = 0.1
 _PROBLEM = "application/problem+json"
 _REFUSED_FOR_GOOD = frozenset(
@@ -138,7 +140,9 @@ def connect(base_url: str, key: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=base_url.rstrip("/"),
         headers={"authorization": f"Bearer {key}"},
-        timeout=httpx.Timeout(CALL_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
+        timeout=httpx.Timeout(
+            CALL_SECONDS_MAX, connect=CONNECT_SECONDS_MAX, pool=QUEUE_SECONDS_MAX
+        ),
         # Under httpx's interface, aiohttp's transport costs a third of httpx's own.
         transport=AiohttpTransport(),
         # A proxy that the environment names for the outside world is not for the ledger.
