@@ -59,15 +59,15 @@ def test_a_quote_has_the_costs_line_by_line_and_asks_nobody(stack: Stack) -> Non
                 "kind": "input",
                 "quantity": bound,
                 "unit": "token",
-                "unit_price": "0.0000003",
-                "cost": text(prompt_usd),
+                "unit_price_usd": "0.0000003",
+                "cost_usd": text(prompt_usd),
             },
             {
                 "kind": "output",
                 "quantity": 1_000,
                 "unit": "token",
-                "unit_price": "0.0000025",
-                "cost": "0.0025",
+                "unit_price_usd": "0.0000025",
+                "cost_usd": "0.0025",
             },
         ],
         "account": {"available": "5", "spendable": "5"},
@@ -196,10 +196,10 @@ def test_several_answers_and_searching_are_in_the_quote(stack: Stack) -> None:
         "kind": "search",
         "quantity": 1,
         "unit": "prompt",
-        "unit_price": "0.035",
-        "cost": "0.035",
+        "unit_price_usd": "0.035",
+        "cost_usd": "0.035",
     }
-    lines = sum(Decimal(item["cost"]) for item in quote["line_items"])
+    lines = sum(Decimal(item["cost_usd"]) for item in quote["line_items"])
     assert Decimal(quote["max_cost"]) == lines
     assert Decimal(quote["min_cost"]) < Decimal("0.035")
 
@@ -208,7 +208,7 @@ def test_a_service_tier_is_quoted_at_its_own_price(stack: Stack) -> None:
     quote = quoted(stack, asked(stack.account("5"), service_tier="flex"))
 
     assert quote["service_tier"] == "flex"
-    assert [item["unit_price"] for item in quote["line_items"]] == ["0.00000015", "0.00000125"]
+    assert [item["unit_price_usd"] for item in quote["line_items"]] == ["0.00000015", "0.00000125"]
 
 
 def test_a_quote_names_what_has_no_effect(stack: Stack) -> None:

@@ -32,8 +32,8 @@ class QuotedItem(msgspec.Struct):
     kind: str
     quantity: int
     unit: Literal["token", "query", "prompt"]
-    unit_price: Usd
-    cost: Usd
+    unit_price_usd: Usd
+    cost_usd: Usd
 
 
 class QuotedAccount(msgspec.Struct):
