@@ -109,7 +109,7 @@ def test_a_repeated_command_says_how_a_lost_key_is_replaced(run: Run, owner: Key
         (("create", "nobody", "--name", "n"), {}, 1, "There is no account"),
         (("create", "ann"), {}, 2, "--name"),
         (("create", "ann", "--name", "n", "--rpm", "0"), {}, 2, "greater than 0"),
-        (("create", "ann", "--name", "n", "--day", "-1"), {}, 2, "an amount"),
+        (("create", "ann", "--name", "n", "--day", "-1"), {}, 2, "no amount"),
         (("create", "ann", "--name", "n", "--scope", "root"), {}, 2, "root"),
         (("change", "some"), {}, 2, "nothing to change"),
         (("show", "some"), {}, 1, "There is no key"),

@@ -97,9 +97,15 @@ def test_what_only_python_reads_as_a_number_is_none(text: str) -> None:
         amount(text)
 
 
-@pytest.mark.parametrize(("text", "shown"), [("12.50", "12.5"), ("1e2", "100"), ("007", "7")])
-def test_the_command_line_takes_what_the_api_takes(text: str, shown: str) -> None:
+@pytest.mark.parametrize(("text", "shown"), [("12.50", "12.5"), ("007", "7")])
+def test_the_command_line_shows_an_amount_as_the_api_does(text: str, shown: str) -> None:
     assert amount(text) == shown
+
+
+def test_the_command_line_takes_no_exponent() -> None:
+    """The API does; from an operator's fingers it is a slip."""
+    with pytest.raises(BadParameter):
+        amount("1e2")
 
 
 @given(st.integers(0, 10**24))

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import structlog
 
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.price_book import PriceBook
@@ -113,23 +114,20 @@ async def test_what_changed_between_the_start_and_the_first_look_is_seen(
     ],
 )
 async def test_a_bad_catalogue_is_refused_once_and_the_old_one_stays(
-    watched: Watched,
-    capsys: pytest.CaptureFixture[str],
-    content: str | bytes | None,
-    reason: str,
+    watched: Watched, content: str | bytes | None, reason: str
 ) -> None:
     if content is None:
         watched.path.unlink()
     else:
         watched.path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    await watched.watch.look()
-    await watched.watch.look()
+    with structlog.testing.capture_logs() as lines:
+        await watched.watch.look()
+        await watched.watch.look()
 
-    logged = capsys.readouterr()
-    lines = [line for line in (logged.out + logged.err).splitlines() if "catalog_refused" in line]
-    assert len(lines) == 1
-    assert reason in lines[0]
+    (line,) = lines
+    assert line["event"] == "price_catalog_refused"
+    assert reason in line["reason"]
     assert watched.failures == 1
     assert watched.input_pico == 800
     assert watched.versions == {"test": 1}
@@ -153,15 +151,13 @@ async def test_the_next_good_one_after_a_bad_one_is_taken_over(watched: Watched)
     assert (watched.input_pico, watched.failures) == (1_800, 1)
 
 
-async def test_a_version_that_was_not_changed_is_pointed_out(
-    watched: Watched, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_version_that_was_not_changed_is_pointed_out(watched: Watched) -> None:
     catalog_file(watched.path.parent, rates=DEAR)
 
-    await watched.watch.look()
+    with structlog.testing.capture_logs() as lines:
+        await watched.watch.look()
 
-    logged = capsys.readouterr()
-    assert "price_catalog_version_unchanged" in logged.out + logged.err
+    assert "price_catalog_version_unchanged" in {line["event"] for line in lines}
     assert watched.input_pico == 1_800
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from ai_proxy_service.core.gemini import ModalityTokenCount, UsageMetadata
 from ai_proxy_service.core.price_catalog import load_catalog
@@ -152,9 +153,7 @@ def test_no_more_is_of_an_unknown_kind_than_there_is_in_all() -> None:
     assert (usage.prompt_other_tokens, usage.output_other_tokens) == (2, 3)
 
 
-async def test_it_is_charged_counted_and_logged(
-    bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_it_is_charged_counted_and_logged(bench: Bench) -> None:
     report = UsageMetadata(
         candidates_token_count=4,
         candidates_tokens_details=details(AUDIO=4),
@@ -165,12 +164,15 @@ async def test_it_is_charged_counted_and_logged(
     ]
 
     completion = await bench.relay().collect(make_order(streamed=False))
-    await completion.settle()
+    with structlog.testing.capture_logs() as lines:
+        await completion.settle()
 
     (settlement,) = bench.billing.settlements
     assert settlement.amount_nanos == 4 * 4_500
     assert settlement.price["unpriced"] == ["service_tier", "output_audio"]
     counted = bench.metrics.readings().by_label("gateway_usage_without_price_total", "kind")
     assert counted == {"service_tier": 1, "output_audio": 1}
-    logged = capsys.readouterr()
-    assert "usage_without_price" in logged.out + logged.err
+    assert [line["kind"] for line in lines if line["event"] == "usage_without_price"] == [
+        "service_tier",
+        "output_audio",
+    ]
