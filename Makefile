@@ -30,7 +30,7 @@ run: setup ## Start everything on this machine; Ctrl-C stops all of it
 	@exec $(BIN)/python deploy/local/run.py
 
 test: setup ## Run the whole test suite, in JOBS=2 processes
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-clients: setup ## Only the tests with OpenAI's and other people's clients
 	$(BIN)/pytest tests/clients $(ARGS)
