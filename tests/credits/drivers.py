@@ -2,26 +2,33 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
+from credits_service.api.key_body import render_key
 from credits_service.api.render import render
 from credits_service.core.ids import new_id
 from credits_service.core.metrics import LedgerMetrics
 from credits_service.db.audit import audit
 from credits_service.db.engine import DatabaseLimits, database_url, open_database
+from credits_service.db.key_writes import Actor, Call
+from credits_service.db.keys import KeyStore
 from credits_service.db.migrate import migrate
 from credits_service.db.store import LedgerStore
 from credits_service.db.tables import webhook_events
+from credits_service.keys.secret import make_secret
+from credits_service.keys.state import IssuedKey
 from credits_service.ledger.batch import Command, Loaded, Result, apply_batch
 from credits_service.ledger.events import Event, EventRules
 from credits_service.ledger.invariants import AccountAudit, Violation
 from credits_service.ledger.operations import AmendHold, Refund, ReleaseHold
 from credits_service.ledger.refund_audit import audit_refunds
 from credits_service.ledger.refunds import Refundable, returned_by
+from credits_service.ledger.state import KeySpending
 from credits_service.ledger.writer import Writer
 
 if TYPE_CHECKING:
@@ -31,7 +38,12 @@ if TYPE_CHECKING:
 
 START_MICROS = 1_800_000_000_000_000
 LOW_BALANCE_NANOS = 30
+_ADMIN = Call(Actor("admin", "req"), None, None)
 EVENTS = EventRules(LOW_BALANCE_NANOS)
+
+
+# Of an issued key, in nano-USD, by their names: `day`, `month`, `total`.
+Limits = Mapping[str, int | None]
 
 
 class Clock:
@@ -56,6 +68,15 @@ class Driver(Protocol):
 
     def events(self, user_id: str) -> dict[str, int] | None:
         """Return how many events of each kind were written down; None if nobody can tell."""
+
+    def make_key(self, user_id: str, limits: Limits) -> str:
+        """Make an issued key of an account that is there, and return its id."""
+
+    def limit_key(self, key_id: str, limits: Limits) -> None:
+        """Change some limits of a key that is not revoked."""
+
+    def revoke_key(self, key_id: str) -> None:
+        """End a key."""
 
     def close(self) -> None: ...
 
@@ -119,7 +140,7 @@ class RulesDriver:
             if user_ids is not None and user_id not in user_ids:
                 continue
             lots = [lot for lot in self.all_lots.values() if lot.user_id == user_id]
-            account_audit = AccountAudit(state.account, lots)
+            account_audit = AccountAudit(state.account, lots, state.keys.values())
             for transaction in self.transactions:
                 if transaction.user_id == user_id:
                     account_audit.transaction(transaction, self.entries[transaction.id])
@@ -131,6 +152,20 @@ class RulesDriver:
                 audit_refunds(charge, refunds, account_audit.violations)
             found += account_audit.finish()
         return found
+
+    def make_key(self, user_id: str, limits: Limits) -> str:
+        key = KeySpending(new_id(), user_id)
+        self.states[user_id].keys[key.key_id] = key
+        self.limit_key(key.key_id, limits)
+        return key.key_id
+
+    def limit_key(self, key_id: str, limits: Limits) -> None:
+        (key,) = (state.keys[key_id] for state in self.states.values() if key_id in state.keys)
+        for name, nanos in _limit_settings(limits).items():
+            setattr(key, name, nanos)
+
+    def revoke_key(self, _key_id: str) -> None:
+        """The rules do not ask whether a key is revoked."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -145,6 +180,7 @@ class WriterDriver:
         self._database = open_database(database_url(url), DatabaseLimits())
         self._runner.run(migrate(self._database.writer))
         store = LedgerStore(self._database, render=render, clock=self.clock, events=EVENTS)
+        self._keys = KeyStore(self._database, self.clock, render=render_key)
         self._writer = Writer(store, LedgerMetrics(CollectorRegistry()))
         self._runner.run(self._start())
 
@@ -173,10 +209,27 @@ class WriterDriver:
 
         return _counted(self._runner.run(read()))
 
+    def make_key(self, user_id: str, limits: Limits) -> str:
+        settings = dict.fromkeys(IssuedKey.__struct_fields__[4:12]) | {"expires_at_micros": None}
+        settings |= {"account": user_id, "name": "app", "scopes": ("chat",)}
+        settings |= _limit_settings(limits)
+        made = self._runner.run(self._keys.create(settings, make_secret(), _ADMIN))
+        return str(msgspec.json.decode(made.body)["key_id"])
+
+    def limit_key(self, key_id: str, limits: Limits) -> None:
+        self._runner.run(self._keys.change(key_id, _limit_settings(limits), _ADMIN))
+
+    def revoke_key(self, key_id: str) -> None:
+        self._runner.run(self._keys.revoke(key_id, _ADMIN))
+
     def close(self) -> None:
         self._runner.run(self._writer.close())
         self._runner.run(self._database.close())
         self._runner.close()
+
+
+def _limit_settings(limits: Limits) -> dict[str, Any]:
+    return {f"limit_{name}_nanos": nanos for name, nanos in limits.items()}
 
 
 def _counted(kinds: Sequence[str]) -> dict[str, int]:

@@ -2,12 +2,13 @@
 
 import http.client
 import json
+import uuid
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from credits.client import ADMIN_KEY, Json
-from credits.drivers import Clock
+from credits.drivers import Clock, Limits
 from credits.model_books import moment, usd
 from credits_service.ledger.batch import Command, Result
 from credits_service.ledger.invariants import Violation
@@ -29,6 +30,10 @@ _LIMITS = {"limit_day_nanos": "day", "limit_month_nanos": "month", "limit_total_
 
 def _usd(nanos: int | None) -> str | None:
     return None if nanos is None else usd(nanos)
+
+
+def _usd_of(limits: Limits) -> Json:
+    return {name: _usd(nanos) for name, nanos in limits.items()}
 
 
 def _only(**fields: Any) -> Json:
@@ -63,7 +68,7 @@ def _bill(operation: Charge) -> Json:
         "amount": usd(operation.amount_nanos),
         "description": operation.description,
         "final": operation.final,
-        **_only(hold_id=operation.hold_id),
+        **_only(hold_id=operation.hold_id, key_id=operation.key_id),
     }
 
 
@@ -72,7 +77,7 @@ def _hold(operation: PlaceHold) -> Json:
         "user_id": operation.user_id,
         "amount": usd(operation.amount_nanos),
         "ttl_s": operation.ttl_micros // SECOND,
-        **_only(min_amount=_usd(operation.min_amount_nanos)),
+        **_only(min_amount=_usd(operation.min_amount_nanos), key_id=operation.key_id),
     }
 
 
@@ -197,6 +202,20 @@ class HttpDriver:
         report = json.loads(result.body)
         assert report["ok"] is (report["violations"] == [])
         return [Violation(**violation) for violation in report["violations"]]
+
+    def make_key(self, user_id: str, limits: Limits) -> str:
+        body = {"account": user_id, "name": "app", "limits": _usd_of(limits)}
+        result = self.send("POST", "/keys", body, uuid.uuid4().hex)
+        assert result.status == 201, result.body
+        return str(json.loads(result.body)["key_id"])
+
+    def limit_key(self, key_id: str, limits: Limits) -> None:
+        result = self.send("PATCH", f"/keys/{key_id}", {"limits": _usd_of(limits)})
+        assert result.status == 200, result.body
+
+    def revoke_key(self, key_id: str) -> None:
+        result = self.send("DELETE", f"/keys/{key_id}")
+        assert result.status == 200, result.body
 
     def events(self, _user_id: str) -> None:
         """Nobody reads webhooks here."""

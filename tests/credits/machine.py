@@ -14,6 +14,7 @@ from credits.machine_draws import (
     DAY,
     EXPIRIES,
     GRANTS,
+    ITEMS,
     LIFETIMES,
     NAMES,
     PICKS,
@@ -24,7 +25,7 @@ from credits.machine_draws import (
     latest,
 )
 from credits.model import Model
-from credits.model_books import Answer, ModelCharge, ModelHold
+from credits.model_books import NO_KEY, Answer, Key, ModelCharge, ModelHold
 from credits_service.ledger.batch import Command, Result
 from credits_service.ledger.idempotency import IdempotencyKey
 from credits_service.ledger.operations import (
@@ -106,9 +107,10 @@ class LedgerMachine(RuleBasedStateMachine):
         operation = TopUp(user_id, amount, priority=priority, expires_at_micros=expires_at)
         return operation, answer, self._remember_other(user_id)
 
-    def _bill(self, user_id: str, amount: int) -> Expected:
-        answer, charge = self.model.bill(user_id, amount)
-        return Charge(user_id, amount, "completion"), answer, self._remember(charge)
+    def _bill(self, user_id: str, amount: int, key: Key = NO_KEY) -> Expected:
+        answer, charge = self.model.bill(user_id, amount, key[1])
+        operation = Charge(user_id, amount, "completion", key_id=key[0])
+        return operation, answer, self._remember(charge)
 
     def _remember(self, charge: ModelCharge | None) -> Callable[[dict[str, Any]], None]:
         def then(body: dict[str, Any]) -> None:
@@ -120,14 +122,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def _remember_other(self, user_id: str) -> Callable[[dict[str, Any]], None]:
         return lambda body: self.not_charges.append((body["transaction_id"], user_id))
 
-    def _hold(self, user_id: str, amount: int, minimum: int | None, ttl: int) -> Expected:
-        answer, hold = self.model.place(user_id, amount, minimum, ttl * SECOND)
+    def _hold(
+        self, user_id: str, amount: int, minimum: int | None, ttl: int, key: Key = NO_KEY
+    ) -> Expected:
+        answer, hold = self.model.place(user_id, amount, minimum, ttl * SECOND, key[1])
 
         def then(body: dict[str, Any]) -> None:
             assert hold is not None
             self.holds.append((body["hold_id"], hold))
 
-        return PlaceHold(user_id, amount, ttl * SECOND, minimum), answer, then
+        return PlaceHold(user_id, amount, ttl * SECOND, minimum, key_id=key[0]), answer, then
 
     def _some_hold(self, pick: int) -> tuple[str, ModelHold]:
         return latest(sorted(self.holds, key=lambda item: item[1].status == "active"), pick)
@@ -250,12 +254,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if expected[1][0] == 200 and user_id not in self.closed:
             self.closed.append(user_id)
 
-    @rule(
-        name=NAMES,
-        items=st.lists(
-            st.tuples(st.integers(0, 6), AMOUNTS, RECENT, st.booleans()), min_size=2, max_size=8
-        ),
-    )
+    @rule(name=NAMES, items=ITEMS)
     def batch(self, name: str, items: list[tuple[int, int, int, bool]]) -> None:
         """Each operation stands for itself: one that is refused stops no other."""
         user_id = self._user(name)

@@ -18,6 +18,10 @@ TTLS = LIFETIMES | st.integers(40, 3600)
 EXPIRIES = st.none() | LIFETIMES | st.integers(1, 50).map(lambda days: days * 86_400)
 PICKS = st.integers(0, 30)
 RECENT = st.sampled_from((0, 0, 0, 0, 0, 1, 1, 2, 3, 5, 8, 13))
+# Of a batch: which operation, an amount, a pick and whether.
+ITEMS = st.lists(
+    st.tuples(st.integers(0, 6), AMOUNTS, RECENT, st.booleans()), min_size=2, max_size=8
+)
 BOUNDS = st.none() | st.integers(1, 200)
 TERMS = {
     "low_balance": "low_balance_nanos",

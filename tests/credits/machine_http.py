@@ -14,8 +14,8 @@ from hypothesis.stateful import precondition, rule
 from credits.client import app_of
 from credits.drivers import Clock
 from credits.http_driver import HttpDriver
-from credits.machine import LedgerMachine
-from credits.machine_draws import DAY, NAMES, PICKS
+from credits.machine_draws import DAY, NAMES, PICKS, RECENT
+from credits.machine_keys import KeyedMachine
 from credits.machine_runs import run_machine
 from credits.model_books import moment, usd
 from service_kit.logging import configure_logging
@@ -30,7 +30,7 @@ def _nanos(text: str) -> int:
     return int(Decimal(text).scaleb(9))
 
 
-class HttpMachine(LedgerMachine):
+class HttpMachine(KeyedMachine):
     """Every step through its endpoint; after each the accounts of the example are audited."""
 
     driver: HttpDriver
@@ -104,6 +104,18 @@ class HttpMachine(LedgerMachine):
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
         if (begin, end) == (_LONG_AGO, _FAR):
             assert len(numbers) == self.model.accounts[user_id].seq
+
+    @precondition(lambda self: self.holds)
+    @rule(pick=RECENT)
+    def read_hold(self, pick: int) -> None:
+        """What can be spent now is told within the limits of the hold's key."""
+        hold_id, hold = self._some_hold(pick)
+        settled = copy.deepcopy(self.model)
+        settled.settle_due(hold.user_id)
+        wanted = settled.hold_fields(settled.holds[hold.number])
+        wanted["seq"] = self.model.accounts[hold.user_id].seq
+        found = self.driver.read(f"/holds/{hold_id}")
+        assert {name: found[name] for name in wanted} == wanted
 
     @precondition(lambda self: self.holds)
     @rule(name=NAMES, active=st.booleans())

@@ -15,6 +15,7 @@ from credits.model_books import (
     ModelAccount,
     ModelCharge,
     ModelHold,
+    ModelKey,
     ModelLot,
     usd,
 )
@@ -35,40 +36,52 @@ class Model(Books):
         self.note(user_id)
         return 201, {"amount": usd(amount), **self.figures(user_id)}
 
-    def bill(self, user_id: str, amount: int) -> tuple[Answer, ModelCharge | None]:
+    def bill(
+        self, user_id: str, amount: int, key: ModelKey | None = None
+    ) -> tuple[Answer, ModelCharge | None]:
         self.settle_due(user_id)
-        refusal = self._refusal(user_id, amount)
+        refusal = self._refusal(user_id, amount, key)
         if refusal:
             return refusal, None
         account = self.accounts[user_id]
         charge = ModelCharge(user_id, self.take(user_id, amount))
-        account.spendings.append((self.now, amount))
+        self.spend(user_id, key, amount)
         account.seq += 1
         self.note(user_id)
         return (200, {"amount": usd(amount), **self.figures(user_id)}), charge
 
     def place(
-        self, user_id: str, amount: int, minimum: int | None, ttl: int
+        self,
+        user_id: str,
+        amount: int,
+        minimum: int | None,
+        ttl: int,
+        key: ModelKey | None = None,
     ) -> tuple[Answer, ModelHold | None]:
         self.settle_due(user_id)
-        reserved = min(amount, self.spendable(user_id)[0])
-        refusal = self._refusal(user_id, minimum or amount)
+        reserved = min(amount, self.spendable(user_id, key)[0])
+        refusal = self._refusal(user_id, minimum or amount, key)
         if refusal:
             return refusal, None
         carried = self.take(user_id, reserved)
-        hold = ModelHold(user_id, len(self.holds), reserved, self.now + ttl, carried)
+        hold = ModelHold(user_id, len(self.holds), reserved, self.now + ttl, carried, key)
         self.holds.append(hold)
-        return (201, hold.fields() | self.figures(user_id)), hold
+        return (201, self.hold_fields(hold)), hold
 
-    def _refusal(self, user_id: str, required: int, own: int = 0) -> Answer | None:
+    def _refusal(
+        self, user_id: str, required: int, key: ModelKey | None, own: int = 0
+    ) -> Answer | None:
         status = self.accounts[user_id].terms["status"] if user_id in self.accounts else "open"
         if status != "open":
             return 403 if status == "frozen" else 409, {"code": f"account_{status}"}
-        spendable, limit = self.spendable(user_id)
+        if user_id in self.accounts and key is not None and key.user_id != user_id:
+            return 422, {"code": "invalid_value"}
+        # Who has no account has no key, and nothing to spend.
+        spendable, limit = self.spendable(user_id, key)
         if required <= spendable:
             return None
         lacks_credit = required > self.available(user_id)
-        could = min([self.balance(user_id), *self.left(user_id).values()])
+        could = min([self.balance(user_id), *self.left(user_id).values(), *self.left_of(key)])
         return 402, {
             "code": "insufficient_credit" if lacks_credit else "spend_limit_reached",
             "available": usd(spendable),
@@ -82,14 +95,14 @@ class Model(Books):
         if hold.status != "active":
             return 409, {"code": "hold_ended"}
         extra = max(0, (amount or 0) - hold.amount)
-        refusal = self._refusal(hold.user_id, extra, hold.rest()) if extra else None
+        refusal = self._refusal(hold.user_id, extra, hold.key, hold.rest()) if extra else None
         if refusal:
             return refusal
         hold.carried += self.take(hold.user_id, extra)
         hold.amount += extra
         hold.expires_at = max(hold.expires_at, self.now + (ttl or 0))
         hold.progress = max(hold.progress, progress)
-        return 200, hold.fields() | self.figures(hold.user_id)
+        return 200, self.hold_fields(hold)
 
     def capture(
         self, hold: ModelHold, amount: int, *, final: bool
@@ -121,7 +134,7 @@ class Model(Books):
             self.end(hold, "released")
             self.expire_lots(hold.user_id)
             self.note(hold.user_id)
-        return 200, hold.fields() | self.figures(hold.user_id)
+        return 200, self.hold_fields(hold)
 
     def refund(self, charge: ModelCharge, amount: int | None) -> Answer:
         user_id = charge.user_id

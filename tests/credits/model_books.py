@@ -30,12 +30,28 @@ class ModelLot:
 
 
 @dataclass(eq=False)
+class ModelKey:
+    """An issued key: its limits by their names, and what charges have taken for it, and when."""
+
+    user_id: str
+    limits: dict[str, int | None] = field(default_factory=dict)
+    spendings: list[tuple[int, int]] = field(default_factory=list)
+    revoked: bool = False
+
+
+# Its id, and the key; what is nobody's key has an id as well.
+Key = tuple[str | None, ModelKey | None]
+NO_KEY: Key = (None, None)
+
+
+@dataclass(eq=False)
 class ModelHold:
     user_id: str
     number: int
     amount: int
     expires_at: int
     carried: Lots
+    key: ModelKey | None = None
     captured: int = 0
     used: int = 0
     progress: int = 0
@@ -93,6 +109,9 @@ class Books:
     def held(self, user_id: str) -> int:
         return sum(hold.rest() for hold in self.holds if hold.user_id == user_id)
 
+    def held_for(self, key: ModelKey) -> int:
+        return sum(hold.rest() for hold in self.holds if hold.key is key)
+
     def available(self, user_id: str) -> int:
         account = self.accounts.get(user_id)
         return sum(lot.left for lot in account.lots) if account else 0
@@ -113,26 +132,39 @@ class Books:
         past = [nanos for at, nanos in self.accounts[user_id].history if at <= micros]
         return past[-1] if past else 0
 
-    def spent(self, user_id: str) -> dict[str, int]:
-        spendings = self.accounts[user_id].spendings
+    def spent(self, spendings: list[tuple[int, int]]) -> dict[str, int]:
         return {
             "day": sum(n for at, n in spendings if moment(at)[:10] == moment(self.now)[:10]),
             "month": sum(n for at, n in spendings if moment(at)[:7] == moment(self.now)[:7]),
             "total": sum(n for _at, n in spendings),
         }
 
-    def spendable(self, user_id: str) -> tuple[int, str | None]:
+    def spendable(self, user_id: str, key: ModelKey | None) -> tuple[int, str | None]:
         """Return what a new charge or hold may take, and which limit it is that allows no more."""
         options: list[tuple[int, str | None]] = [(self.available(user_id), None)]
         for name, left in self.left(user_id).items():
             options.append((max(0, left - self.held(user_id)), name))
+        if key is not None:
+            for name, left in self._left(key.limits, key.spendings).items():
+                options.append((max(0, left - self.held_for(key)), f"key_{name}"))
         return min(options, key=lambda option: option[0])
 
     def left(self, user_id: str) -> dict[str, int]:
         if user_id not in self.accounts:
             return {}
-        terms, spent = self.accounts[user_id].terms, self.spent(user_id)
-        return {name: terms[name] - spent[name] for name in LIMITS if terms.get(name) is not None}
+        account = self.accounts[user_id]
+        return self._left(account.terms, account.spendings)
+
+    def left_of(self, key: ModelKey | None) -> list[int]:
+        return [] if key is None else list(self._left(key.limits, key.spendings).values())
+
+    def _left(self, limits: dict[str, Any], spendings: list[tuple[int, int]]) -> dict[str, int]:
+        spent = self.spent(spendings)
+        return {name: limits[name] - spent[name] for name in LIMITS if limits.get(name) is not None}
+
+    def hold_fields(self, hold: ModelHold) -> dict[str, Any]:
+        spendable = usd(self.spendable(hold.user_id, hold.key)[0])
+        return hold.fields() | self.figures(hold.user_id) | {"spendable": spendable}
 
     def account_fields(self, user_id: str) -> dict[str, Any]:
         account = self.accounts[user_id]
@@ -141,10 +173,10 @@ class Books:
             **self.figures(user_id),
             "status": terms["status"],
             "shortfall": usd(account.shortfall),
-            "spendable": usd(self.spendable(user_id)[0]),
+            "spendable": usd(self.spendable(user_id, None)[0]),
             "low_balance": None if low is None else usd(low),
             "limits": {n: None if terms.get(n) is None else usd(terms[n]) for n in LIMITS},
-            "spent": {name: usd(nanos) for name, nanos in self.spent(user_id).items()},
+            "spent": {name: usd(nanos) for name, nanos in self.spent(account.spendings).items()},
         }
 
     def settle_due(self, user_id: str) -> None:
@@ -179,10 +211,15 @@ class Books:
         by_lot = {lot: sum(n for other, n in taken if other is lot) for lot, _nanos in taken}
         charge = ModelCharge(hold.user_id, [(lot, n) for lot, n in by_lot.items() if n])
         if charge.rest():
-            account.spendings.append((self.now, charge.rest()))
+            self.spend(hold.user_id, hold.key, charge.rest())
         account.seq += 1
         charge.seq = account.seq
         return charge, amount - free
+
+    def spend(self, user_id: str, key: ModelKey | None, amount: int) -> None:
+        self.accounts[user_id].spendings.append((self.now, amount))
+        if key is not None:
+            key.spendings.append((self.now, amount))
 
     def end(self, hold: ModelHold, status: str) -> None:
         for lot, nanos in hold.carried:

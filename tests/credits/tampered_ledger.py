@@ -56,7 +56,8 @@ class History:
         return body
 
     def _hold(self, name: str, ttl_micros: int = 400 * _HOUR_MICROS) -> str:
-        hold = PlaceHold("ann", 500, ttl_micros, request_ref=name, key_id="key")
+        key_id = self.rows["issued key"]
+        hold = PlaceHold("ann", 500, ttl_micros, request_ref=name, key_id=key_id)
         self.rows[name] = self._run(f"place {name}", hold, 201)["hold_id"]
         return self.rows[name]
 
@@ -66,7 +67,9 @@ class History:
         self.rows["promo"] = self._run("grant", promo, 201)["lot_id"]
         paid = TopUp("ann", 100_000, reference="payment-1", description="first")
         self.rows["paid"] = self._run("topup", paid, 201)["lot_id"]
+        self.rows["issued key"] = self._driver.make_key("ann", {"day": 90_000})
         self._run("charge", _charge("ann", 100))
+        self._run("charge with key", Charge("ann", 100, key_id=self.rows["issued key"]))
         self._run("refund", Refund(self.rows["charge"], "wrong", 40), 201)
         self._run("refused", _charge("ann", 10_000_000), 402)
         self._run("capture", Charge("ann", 200, hold_id=self._hold("captured")))

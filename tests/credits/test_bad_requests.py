@@ -79,6 +79,7 @@ _FIELDS: tuple[tuple[str, str, Json, dict[str, tuple[object, ...]]], ...] = (
             "usage": ([], "x", 1),
             "price": ([], "x", 1),
             "metadata": ([], "x", 1),
+            "key_id": ("", "a\nb", "x" * 129, 1, "unknown"),
         },
     ),
     (
@@ -90,7 +91,7 @@ _FIELDS: tuple[tuple[str, str, Json, dict[str, tuple[object, ...]]], ...] = (
             "ttl_s": (0, -1, 1.5, 10**9, 10**30, "60", True),
             "min_amount": ("2", "1.000000001"),
             "request_ref": ("", "a\nb", "x" * 256, 1),
-            "key_id": ("", "a\nb", "x" * 129, 1),
+            "key_id": ("", "a\nb", "x" * 129, 1, "unknown"),
         },
     ),
     ("PATCH", "/holds/{hold}", {}, {"ttl_s": (0, -1, 1.5, 10**9, "60", True)}),

@@ -18,7 +18,7 @@ def _capture(
 
 def test_a_hold_reserves_and_a_capture_returns_the_rest(service: CreditsClient) -> None:
     service.top_up("ann", "10")
-    hold = service.held("ann", "4", request_ref="chatcmpl-1", key_id="key-1", ttl_s=60)
+    hold = service.held("ann", "4", request_ref="chatcmpl-1", ttl_s=60)
     assert (hold["status"], hold["amount"], hold["request_ref"]) == ("active", "4", "chatcmpl-1")
     assert (hold["balance"], hold["held"], hold["available"]) == ("10", "4", "6")
     charge = _capture(service, hold["hold_id"], "1.5")

@@ -31,7 +31,8 @@ def test_a_key_is_shown_once_and_is_accepted(owner: KeyOwner) -> None:
     assert (made["status"], made["created_by"], made["last_used_at"]) == ("active", "admin", None)
     assert made["limits"] == {"day": "1.5", "month": None, "total": "20"}
     assert made["metadata"] == {"team": "search"}
-    assert owner.done("GET", f"/keys/{made['key_id']}") == made
+    shown = owner.done("GET", f"/keys/{made['key_id']}")
+    assert shown == made | {"held": "0", "spent": {"day": "0", "month": "0", "total": "0"}}
     assert owner.done("GET", f"/keys?prefix={made['prefix']}")["keys"] == [made]
     assert owner.verdict(key) == {
         "active": True,

@@ -90,6 +90,7 @@ def test_people_see_the_key_once_and_lists_never(run: Run, owner: KeyOwner) -> N
         assert shown.code == 0, shown.stderr
         assert listed["key_id"] in shown.stdout
         assert key not in shown.stdout + shown.stderr
+    assert "spent (month)" in shown.stdout
 
 
 def test_a_repeated_command_says_how_a_lost_key_is_replaced(run: Run, owner: KeyOwner) -> None:

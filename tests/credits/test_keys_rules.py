@@ -7,8 +7,9 @@ import pytest
 
 from credits_service.core.moments import MICROS_PER_SECOND
 from credits_service.keys.rules import CACHE_SECONDS, cache_seconds, changed, refusal, rotated
-from credits_service.keys.secret import NewSecret, PresentedKey, make_secret, presented
+from credits_service.keys.secret import NewSecret, make_secret
 from credits_service.keys.state import IssuedKey, KeySecret
+from service_kit.issued_keys import PresentedKey, presented
 from service_kit.logging import mask_secrets
 
 _NOW = 1_800_000_000_000_000

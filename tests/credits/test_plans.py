@@ -11,12 +11,13 @@ from credits_service.db.bulk import update_statement
 from credits_service.db.engine import DatabaseLimits, database_url, open_database
 from credits_service.db.load_queries import QueriesTogether, Query, load_queries
 from credits_service.db.migrate import migrate
-from credits_service.db.tables import accounts, holds, lots, metadata
+from credits_service.db.tables import accounts, holds, key_spending, lots, metadata
 
 _CHANGES: list[tuple[Table, tuple[str, ...]]] = [
     (accounts, rows.ACCOUNT_CHANGES),
     (lots, rows.LOT_CHANGES),
     (holds, rows.HOLD_CHANGES),
+    (key_spending, rows.KEY_SPENDING_CHANGES),
 ]
 _INDEX_SCAN = re.compile(r"(Index Scan|Index Only Scan|Bitmap Index Scan)\b")
 

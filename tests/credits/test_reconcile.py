@@ -274,3 +274,17 @@ class TestLines:
     def test_something_else_is_refused(self, line: bytes) -> None:
         with pytest.raises(UsageLogError):
             record_of(line)
+
+
+def test_a_charge_that_is_booked_again_in_a_later_period_is_found_there() -> None:
+    """An outbox that was restored after the ledger forgot its keys, for one."""
+    earlier = record_of_tokens(ended_at=ENDED_AT - timedelta(days=30), transaction_id="tx-first")
+    own = charge_for(earlier, transaction_id="tx-first")
+    again = charge_for(earlier, transaction_id="tx-again", booked_at_micros=NOON_MICROS)
+
+    findings = _found([earlier], [own, again])
+
+    assert [(found.kind, found.transaction_id) for found in findings] == [
+        (Kind.TWICE_IN_LEDGER, "tx-again")
+    ]
+    assert _found([earlier], [own]) == []

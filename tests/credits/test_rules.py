@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from credits.drivers import Driver, RulesDriver
-from credits.machine import LedgerMachine
+from credits.machine_keys import KeyedMachine
 from credits.machine_runs import is_long, run_machine
 from credits_service.ledger.batch import Command
 from credits_service.ledger.idempotency import IdempotencyKey
@@ -21,7 +21,7 @@ from credits_service.ledger.operations import (
 )
 
 
-class RulesMachine(LedgerMachine):
+class RulesMachine(KeyedMachine):
     """The pure rules; the invariants are checked after every step."""
 
     @staticmethod

@@ -1,20 +1,13 @@
 """Spend limits: a day and a month of the calendar (UTC), and ever."""
 
-from datetime import datetime
-from typing import Any
-
-import msgspec
 import pytest
 
+from credits.calendar_ledger import CalendarLedger
 from credits.client import ADMIN_KEY, CreditsClient, assert_problem
-from credits.drivers import RulesDriver
-from credits_service.core.moments import micros_from_datetime
-from credits_service.ledger.batch import Command
 from credits_service.ledger.operations import (
     AmendHold,
     ChangeAccount,
     Charge,
-    Operation,
     PlaceHold,
     Refund,
     ReleaseHold,
@@ -24,21 +17,8 @@ from credits_service.ledger.operations import (
 HOUR = 3_600_000_000
 
 
-class Ledger:
-    """The rules with a calendar; one account with 1000 nanos."""
-
-    def __init__(self) -> None:
-        self.driver = RulesDriver()
-        self.at("2027-01-15T00:00:00")
-        self.do(TopUp("ann", 1000))
-
-    def at(self, moment: str) -> None:
-        self.driver.clock.micros = micros_from_datetime(datetime.fromisoformat(f"{moment}Z"))
-
-    def do(self, operation: Operation) -> dict[str, Any]:
-        (result,) = self.driver.run([Command(operation, "tester", "req")])
-        body: dict[str, Any] = msgspec.json.decode(result.body)
-        return body | {"status_code": result.status}
+class Ledger(CalendarLedger):
+    """Its account has limits."""
 
     def limit(self, **nanos: int | None) -> None:
         settings = {f"limit_{name}_nanos": value for name, value in nanos.items()}

@@ -15,7 +15,12 @@ from credits_service.db.tables import metadata
 from credits_service.ledger.invariants import Violation
 from support.ledgers import ENGINES, empty_ledger
 
-_KEYS = {"accounts": "user_id", "entries": "transaction_id", "idempotency_keys": "key"}
+_KEYS = {
+    "accounts": "user_id",
+    "entries": "transaction_id",
+    "idempotency_keys": "key",
+    "key_spending": "key_id",
+}
 
 
 class Change(NamedTuple):
@@ -76,6 +81,11 @@ CHANGES: dict[str, list[Change]] = {
     "holds.used_nanos": [Change("captured", "used_nanos + 1")],
     "holds.lots": [Change("active", "'[]'"), Change("active", "'{not json'")],
     "holds.late_captured": [Change("late", "false"), Change("lapsed", "true")],
+    "holds.key_id": [
+        Change("captured", "NULL", "capture"),
+        Change("late", "'other'", "late capture"),
+        Change("active", "NULL", "issued key"),
+    ],
     "holds.ended_at_micros": [Change("captured", "ended_at_micros + 1")],
     "transactions.id": [Change("charge", "'other'", "other")],
     "transactions.user_id": [Change("late capture", "'closed'")],
@@ -109,10 +119,23 @@ CHANGES: dict[str, list[Change]] = {
         Change("capture", "'{not json'"),
         Change("change", "'{not json'"),
         Change("change", '\'{"status":"frozen"}\''),
+        Change("charge with key", "NULL"),
+        Change("charge with key", '\'{"key_id":"other"}\''),
     ],
     "transactions.hash": [
         Change("charge", "(SELECT head_hash FROM accounts WHERE user_id = 'ann')")
     ],
+    "issued_keys.id": [Change("issued key", "'other'", "other")],
+    "issued_keys.account": [
+        Change("issued key", "'closed'"),
+        Change("issued key", "'mallory'", "mallory"),
+    ],
+    "key_spending.key_id": [Change("issued key", "'other'", "other")],
+    "key_spending.held_nanos": [Change("issued key", "held_nanos - 1")],
+    "key_spending.spent_total_nanos": [Change("issued key", "spent_total_nanos - 1")],
+    "key_spending.spent_day_nanos": [Change("issued key", "0")],
+    "key_spending.spent_month_nanos": [Change("issued key", "spent_month_nanos + 1")],
+    "key_spending.spent_at_micros": [Change("issued key", "0")],
     "entries.transaction_id": [Change("charge", "'other'", "charge")],
     "entries.leg": [Change("charge revenue", "'breakage'", "charge")],
     "entries.user_id": [Change("charge revenue", "'closed'", "charge")],
@@ -132,7 +155,6 @@ NOT_TOLD: dict[str, str] = {
     "accounts.created_at_micros": "when an account was opened is told by its first top-up",
     "accounts.updated_at_micros": "holds move it, and they are not in the journal",
     "holds.request_ref": "the caller's own note; no transaction repeats it",
-    "holds.key_id": "the caller's own note; no transaction repeats it",
     "holds.created_at_micros": "a hold that was not charged yet is not in the journal",
     "holds.updated_at_micros": "progress reports move it, and they are not in the journal",
     "holds.expires_at_micros": "extending a hold is not in the journal",
@@ -143,9 +165,10 @@ NOT_TOLD: dict[str, str] = {
         for column in metadata.tables["webhook_events"].columns
     },
     **{
-        f"{name}.{column.name}": "who may ask, not who pays what; an issued key moves no credit"
+        f"{name}.{column.name}": "who may ask, and how much; not who has paid what"
         for name in ("issued_keys", "key_secrets", "key_events")
         for column in metadata.tables[name].columns
+        if f"{name}.{column.name}" not in {"issued_keys.id", "issued_keys.account"}
     },
 }
 
@@ -220,6 +243,8 @@ _DELETED = [
     Row("entries", "charge revenue", "charge"),
     Row("entries", "charge wallet", "charge"),
     Row("idempotency_keys", "key of charge"),
+    Row("issued_keys", "issued key"),
+    Row("key_spending", "issued key"),
 ]
 
 
@@ -241,6 +266,8 @@ _ADDED = [
     Row("transactions", "topup"),
     Row("entries", "charge revenue"),
     Row("idempotency_keys", "key of charge"),
+    Row("issued_keys", "issued key"),
+    Row("key_spending", "issued key"),
 ]
 
 

@@ -1,35 +1,33 @@
 """Limits in a store that machines share, and what happens while it does not answer."""
 
 import asyncio
-import os
 import socket
 import uuid
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import redis
 
-from service_kit import rate_limit
+from service_kit import rate_limit, store_health
 from service_kit.rate_limit import IpRateLimiter, RateRule, RateState
-from support.components import skip_or_fail
 from support.kit_app import AUTHORIZED, KEY, KitSettings, StartApp, kit_app
 from support.live_server import live_server
+from support.redis_wire import Wire, redis_wire, require_redis
 
-REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379")
 RULES = (RateRule("requests", 5),)
 
 
 @pytest.fixture
 def redis_url() -> str:
     """Return a Redis that answers."""
-    try:
-        with redis.Redis.from_url(REDIS_URL, socket_timeout=5) as client:
-            client.ping()
-    except redis.RedisError as error:
-        skip_or_fail(f"Redis could not be reached: {error}")
-    return REDIS_URL
+    return require_redis()
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    async with redis_wire() as wire:
+        yield wire
 
 
 @pytest.fixture
@@ -180,73 +178,11 @@ async def test_a_store_that_hangs_never_blocks_the_event_loop(client_name: str) 
     await store.wait_closed()
 
 
-class _Wire:
-    """A TCP relay in front of Redis that can be cut and mended."""
-
-    def __init__(self, target_url: str) -> None:
-        target = urlsplit(target_url)
-        self._target = (target.hostname or "127.0.0.1", target.port or 6379)
-        self._open: set[asyncio.StreamWriter] = set()
-        self._pumps: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-        self.is_cut = False
-        self.url = ""
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_cut:
-            writer.close()
-            return
-        back_reader, back_writer = await asyncio.open_connection(*self._target)
-        self._open |= {writer, back_writer}
-        self._pumps |= {
-            asyncio.create_task(_pump(reader, back_writer)),
-            asyncio.create_task(_pump(back_reader, writer)),
-        }
-
-    def cut(self) -> None:
-        self.is_cut = True
-        for writer in self._open:
-            writer.close()
-        self._open.clear()
-
-    def mend(self) -> None:
-        self.is_cut = False
-
-    async def stop(self) -> None:
-        self.cut()
-        await asyncio.gather(*self._pumps)
-        assert self._server is not None
-        self._server.close()
-        await self._server.wait_closed()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-    except ConnectionError:
-        return
-    finally:
-        writer.close()
-
-
-@pytest.fixture
-async def wire(redis_url: str) -> AsyncIterator[_Wire]:
-    wire = _Wire(redis_url)
-    await wire.start()
-    yield wire
-    await wire.stop()
-
-
 @pytest.mark.usefixtures("patient")
 async def test_the_shared_count_goes_on_once_the_store_is_back(
-    wire: _Wire, client_name: str, monkeypatch: pytest.MonkeyPatch
+    wire: Wire, client_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rate_limit, "STORE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(store_health, "RETRY_SECONDS", 0)
     limiter, errors = _limiter(wire.url)
 
     shared = [(await _check(limiter, client_name)).remaining for _ in range(3)]
@@ -263,12 +199,12 @@ async def test_the_shared_count_goes_on_once_the_store_is_back(
 
 @pytest.mark.usefixtures("patient")
 async def test_only_one_request_waits_for_the_answer_of_a_store_that_failed(
-    wire: _Wire, client_name: str
+    wire: Wire, client_name: str
 ) -> None:
     limiter, errors = _limiter(wire.url)
     wire.cut()
     await _check(limiter, client_name)
-    limiter._store_retry_at = 0
+    limiter._health._retry_at_seconds = 0
 
     await asyncio.gather(*(_check(limiter, client_name) for _ in range(20)))
 

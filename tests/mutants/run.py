@@ -49,6 +49,7 @@ _RULES = Stage(
         "test_refunds",
         "test_account_changes",
         "test_spend_limits",
+        "test_key_limits",
         "test_account_status",
     ),
 )
@@ -61,6 +62,7 @@ _API = Stage(
         "test_bad_batches",
         "test_refunds",
         "test_account_changes",
+        "test_key_limits",
         "test_bill_api",
         "test_holds_api",
         "test_batch_api",

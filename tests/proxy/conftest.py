@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 import respx
 
+from ai_proxy_service.core import answering, kept_answers
+from ai_proxy_service.core.answering import Answers
+from ai_proxy_service.core.answers import AnswerStore
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.services import credits_api
 from ai_proxy_service.services.billing_service import CreditsBillingService
 from ai_proxy_service.services.credits_api import CreditsApi
 from ai_proxy_service.services.outbox import Outbox
+from support.answer_runs import Process
 from support.billing_bench import URL, Parts
 from support.relay_bench import Bench
 from support.usage_logs import MemoryUsageLog
@@ -51,3 +55,26 @@ def ledger() -> Iterator[respx.MockRouter]:
     # The aiohttp transport is below httpcore, so it is httpx itself that is intercepted.
     with respx.mock(base_url=URL, using="httpx") as router:
         yield router
+
+
+@pytest.fixture
+async def process() -> AsyncIterator[Process]:
+    """Make the answers of one process each, over a store that they share."""
+    made: list[Answers] = []
+
+    def make(store: AnswerStore) -> Answers:
+        made.append(Answers(store, ProxyMetrics()))
+        return made[-1]
+
+    yield make
+    for answers in made:
+        await answers.aclose(0)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is soon taken for dead, and says that it lives more often than that."""
+    monkeypatch.setattr(kept_answers, "SILENCE_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(kept_answers, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(answering, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(answering, "REPORT_PAUSE_SECONDS", 0.01)

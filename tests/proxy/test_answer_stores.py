@@ -218,6 +218,17 @@ async def test_a_long_answer_is_read_in_several_goes(store: AnswerStore) -> None
     assert read == pieces
 
 
+async def test_many_runs_report_side_by_side(store: AnswerStore) -> None:
+    """What one of them leaves behind must not disturb another's report."""
+
+    async def report(name: bytes) -> None:
+        await store.claim(name, PRINT, name, None)
+        for position in range(0, 200, 5):
+            assert await store.report(name, name, KeyReport(position, [b"piece"] * 5))
+
+    await asyncio.gather(*(report(new_name()) for _ in range(60)))
+
+
 @pytest.mark.parametrize("kind", SHARED_KINDS)
 async def test_processes_share_what_they_know(kind: str, tmp_path: Path) -> None:
     name = new_name()

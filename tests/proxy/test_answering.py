@@ -1,16 +1,15 @@
 """One answer for each key: joined while it runs, read again afterwards, and never made twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
 
-from ai_proxy_service.core import answering, kept_answers, recording
-from ai_proxy_service.core.answering import Answers, FoundAnswer
-from ai_proxy_service.core.answers import AnswerStore, KeyEntry, KeyReport, KeyState
+from ai_proxy_service.core import answer_reports, answering, kept_answers, recording
+from ai_proxy_service.core.answering import Answers
+from ai_proxy_service.core.answers import KeyReport, KeyState
 from ai_proxy_service.core.errors import (
     AnswerBrokeOffError,
     AnswerNotKeptError,
@@ -18,142 +17,19 @@ from ai_proxy_service.core.errors import (
     InsufficientCreditError,
     KeyReusedError,
 )
-from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.recording import AnswerHead, Recording
 from ai_proxy_service.services.answer_stores import MemoryAnswerStore, open_answer_store
+from support.answer_runs import (
+    PRINT,
+    STREAM,
+    WHOLE,
+    Process,
+    Script,
+    WatchedStore,
+    read,
+    state,
+)
 from support.answer_stores import SHARED_KINDS, new_name, store_uri
-
-PRINT = b"fingerprint"
-STREAM = AnswerHead(200, (("content-type", "text/event-stream"),), streamed=True)
-WHOLE = AnswerHead(200, (("content-type", "application/json"),), streamed=False)
-
-
-class Script:
-    """A run that does what the test tells it to.
-
-    Attributes:
-        recordings: one for each time that it was run.
-        going: lets it come to its end.
-        stopped: it was cancelled.
-    """
-
-    def __init__(
-        self,
-        head: AnswerHead = STREAM,
-        *,
-        charged: bool = True,
-        certain: bool = True,
-        error: Exception | None = None,
-    ) -> None:
-        self.head = head
-        self.charged = charged
-        self.certain = certain
-        self.error = error
-        self.recordings: list[Recording] = []
-        self.begun = asyncio.Event()
-        self.going = asyncio.Event()
-        self.stopped = False
-
-    async def run(self, recording: Recording) -> bool:
-        self.recordings.append(recording)
-        self.begun.set()
-        try:
-            if self.error is None and self.head.streamed:
-                recording.begin(self.head)
-                await recording.put(b"first ")
-            await self.going.wait()
-        except asyncio.CancelledError:
-            self.stopped = True
-            raise
-        if self.charged:
-            await recording.before_charge()
-        if self.error is not None:
-            raise self.error
-        if not self.head.streamed:
-            recording.begin(self.head)
-        await recording.put(b"last")
-        recording.complete = True
-        return self.certain
-
-
-class WatchedStore(MemoryAnswerStore):
-    """A store that fails while it is told to.
-
-    Attributes:
-        failed: is set once it has failed.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.broken = False
-        self.failed = asyncio.Event()
-        self._reported = asyncio.Condition()
-
-    async def until(self, name: bytes, condition: Callable[[KeyEntry], bool]) -> None:
-        """Wait until something holds of a key."""
-        async with asyncio.timeout(30), self._reported:
-            while not condition(await state(self, name)):
-                await self._reported.wait()
-
-    def _check(self) -> None:
-        if self.broken:
-            self.failed.set()
-            raise OSError("disk I/O error")
-
-    async def claim(self, *args: Any) -> KeyEntry:
-        self._check()
-        return await super().claim(*args)
-
-    async def report(self, *args: Any) -> bool:
-        self._check()
-        owned = await super().report(*args)
-        async with self._reported:
-            self._reported.notify_all()
-        return owned
-
-    async def read(self, *args: Any) -> tuple[KeyEntry, list[bytes]] | None:
-        self._check()
-        return await super().read(*args)
-
-
-Process = Callable[[AnswerStore], Answers]
-
-
-@pytest.fixture
-async def process() -> AsyncIterator[Process]:
-    """Make the answers of one process each, over a store that they share."""
-    made: list[Answers] = []
-
-    def make(store: AnswerStore) -> Answers:
-        made.append(Answers(store, ProxyMetrics()))
-        return made[-1]
-
-    yield make
-    for answers in made:
-        await answers.aclose(0)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run is soon taken for dead, and says that it lives more often than that."""
-    monkeypatch.setattr(kept_answers, "SILENCE_SECONDS_MAX", 0.5)
-    monkeypatch.setattr(kept_answers, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(answering, "BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(answering, "REPORT_PAUSE_SECONDS", 0.01)
-
-
-async def read(found: FoundAnswer) -> bytes:
-    """Read an answer to its end."""
-    read = b""
-    while pieces := await found.reader.receive():
-        read += b"".join(pieces)
-    found.reader.close()
-    return read
-
-
-async def state(store: AnswerStore, name: bytes) -> KeyEntry:
-    """Return what a store knows of a key that is taken."""
-    return await store.claim(name, PRINT, b"an observer", None)
 
 
 @pytest.fixture(params=["one process", *SHARED_KINDS])
@@ -341,7 +217,10 @@ async def test_a_run_that_cannot_report_stops_before_it_can_be_taken_for_dead(
     assert script.stopped
 
 
-async def test_a_store_that_fails_for_a_moment_is_no_ones_trouble(process: Process) -> None:
+async def test_a_store_that_fails_for_a_moment_is_no_ones_trouble(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_reports, "MARK_SECONDS_MAX", 0.01)
     store, name, script = WatchedStore(), new_name(), Script()
     answers = process(store)
     with structlog.testing.capture_logs() as entries:

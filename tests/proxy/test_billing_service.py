@@ -135,6 +135,27 @@ async def test_a_charge_on_a_hold_that_somebody_released_is_taken_from_what_is_t
     assert "hold_id" not in msgspec.json.decode(route.calls.last.request.content)
 
 
+async def test_a_charge_without_the_hold_whose_answer_was_lost_is_found_again(
+    parts: Parts, ledger: respx.MockRouter
+) -> None:
+    """The outbox has the body with the hold: under its key another one was booked."""
+    route = ledger.post("/api/v1/bill").mock(
+        side_effect=[
+            problem(409, "hold_ended", hold_status="released"),
+            *[httpx.ReadTimeout("lost")] * 2,
+            problem(422, "idempotency_key_reused"),
+            httpx.Response(200, json=BILLED),
+        ]
+    )
+
+    settled = await parts.service.settle(SETTLEMENT)
+    await parts.deliver_until_empty()
+
+    assert settled.status == "pending"
+    assert "hold_id" not in msgspec.json.decode(route.calls.last.request.content)
+    assert parts.metrics.readings().total("gateway_settlements_failed_total") == 0
+
+
 async def test_a_hold_that_is_captured_already_is_not_charged_again(
     parts: Parts, ledger: respx.MockRouter
 ) -> None:

@@ -10,7 +10,7 @@ import respx
 from ai_proxy_service.core.pricing import LineItem
 from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.core.usage_log import LateOutcome
-from ai_proxy_service.services.billing_service import LoggingBillingService
+from ai_proxy_service.services.logging_billing import LoggingBillingService
 from support.asgi_exchange import running_app
 from support.billing_bench import BILLED, SETTLEMENT, Parts, problem
 from support.fakes import FakeBilling, FakeGemini, Items, text_chunk

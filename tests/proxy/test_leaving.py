@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ai_proxy_service.core.completion import Completion
-from ai_proxy_service.core.gemini import GeminiUnreachableError
+from ai_proxy_service.core.gemini import GeminiError, GeminiUnreachableError
 from ai_proxy_service.core.relay import Relay
 from support.fakes import Items, text_chunk
 from support.orders import OUTPUT_NANOS, make_order
@@ -66,6 +66,53 @@ async def test_what_breaks_off_while_draining_is_charged_as_far_as_it_was_report
     (settlement,) = bench.billing.settlements
     assert settlement.amount_nanos == 10 * 300 + 4 * OUTPUT_NANOS
     assert settlement.metadata["estimated"] is True
+
+
+async def _thinking(bench: Bench) -> tuple[Relay, asyncio.Task[Completion]]:
+    """Begin an answer that has thought for a while, and has shown nothing of it."""
+    bench.gemini.gate = asyncio.Event()  # never opened
+    bench.gemini.items = [text_chunk("", thoughts=300), text_chunk("x", thoughts=300, output=1)]
+    relay = bench.relay()
+    opening = relay.start(make_order())
+    await bench.gemini.asked.wait()
+    await bench.gemini.streams[0].waiting.wait()
+    return relay, opening
+
+
+async def test_thinking_that_was_reported_is_charged_where_gemini_is_stopped(bench: Bench) -> None:
+    bench.drain = False
+    relay, opening = await _thinking(bench)
+
+    relay.leave(opening)
+    await bench.billing.ended.wait()
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 300 * OUTPUT_NANOS
+    assert settlement.metadata["estimated"] is True
+    assert bench.gemini.streams[0].closed
+    await relay.aclose(timeout_seconds=30)
+
+
+async def test_thinking_that_was_reported_is_charged_when_the_process_ends(bench: Bench) -> None:
+    relay, _ = await _thinking(bench)
+
+    await relay.aclose(timeout_seconds=0)
+
+    (settlement,) = bench.billing.settlements
+    assert settlement.amount_nanos == 10 * 300 + 300 * OUTPUT_NANOS
+    assert settlement.metadata["estimated"] is True
+
+
+async def test_thinking_before_a_failure_costs_nothing(bench: Bench) -> None:
+    """Google charges for no request that fails."""
+    failure = GeminiError(503, "UNAVAILABLE", "overloaded")
+    bench.gemini.items = [text_chunk("", thoughts=300), failure]
+
+    with pytest.raises(GeminiError):
+        await bench.relay().open(make_order())
+
+    assert bench.billing.settlements == []
+    assert bench.billing.released == ["hold-chatcmpl-test"]
 
 
 async def test_a_drain_is_bounded_in_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

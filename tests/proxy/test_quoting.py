@@ -8,7 +8,7 @@ from ai_proxy_service.core.errors import BillingUnavailableError
 from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.core.interfaces import Balance
 from ai_proxy_service.core.quoting import Quoter
-from ai_proxy_service.services.billing_service import LoggingBillingService
+from ai_proxy_service.services.logging_billing import LoggingBillingService
 from support.billing_bench import Parts, problem
 from support.fakes import FakeBilling, FakeGemini
 from support.orders import make_order

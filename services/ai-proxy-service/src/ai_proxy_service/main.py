@@ -1,34 +1,29 @@
 """Put the proxy together: settings in, app out. Nothing happens at import."""
 
-import asyncio
 import contextlib
-import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
-from pydantic import SecretStr
+from starlette.middleware import Middleware
 
+from ai_proxy_service import parts
 from ai_proxy_service.api.errors import OpenAIErrorForm
 from ai_proxy_service.api.gateway import Gateway
 from ai_proxy_service.api.models import ModelList
 from ai_proxy_service.api.routes import (
     COMPLETION_PATHS,
+    LIMITED_PATHS,
     OWN_HEADERS,
     add_routes,
     openapi_document,
 )
-from ai_proxy_service.core.answering import Answers
 from ai_proxy_service.core.interfaces import (
     BillingService,
-    CallMemory,
     GeminiClient,
-    MediaFetcher,
 )
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.models import parse_aliases
@@ -36,24 +31,16 @@ from ai_proxy_service.core.price_book import PriceBook
 from ai_proxy_service.core.price_catalog import PriceCatalogError, load_catalog
 from ai_proxy_service.core.quoting import Quoter
 from ai_proxy_service.core.relay import Relay
-from ai_proxy_service.core.usage_log import UsageLog
 from ai_proxy_service.middleware.auth import KEY_HEADERS, authentication
+from ai_proxy_service.middleware.key_limits import KeyLimitsMiddleware
 from ai_proxy_service.middleware.rate_limit import rate_rules
-from ai_proxy_service.services.answer_stores import open_answer_store
-from ai_proxy_service.services.billing_service import (
-    CreditsBillingService,
-    LoggingBillingService,
-)
-from ai_proxy_service.services.call_memory import open_call_memory
 from ai_proxy_service.services.credits_api import CreditsApi, connect
 from ai_proxy_service.services.gemini_client import make_gemini_client
-from ai_proxy_service.services.media_fetcher import HttpMediaFetcher
-from ai_proxy_service.services.outbox import Outbox
-from ai_proxy_service.services.price_watch import PriceWatch
-from ai_proxy_service.services.usage_log import QueuedUsageLog, open_usage_log
-from ai_proxy_service.settings import BUNDLED_CATALOG, ProxySettings
+from ai_proxy_service.services.key_limiter import KeyLimiter
+from ai_proxy_service.services.key_verifier import KeyVerifier
+from ai_proxy_service.settings import ProxySettings
 from service_kit.errors import install_error_handlers
-from service_kit.logging import configure_logging, get_logger
+from service_kit.logging import configure_logging
 from service_kit.middleware import middleware_stack
 from service_kit.server import serve
 from service_kit.settings import load_settings, settings_failure
@@ -62,8 +49,6 @@ SERVICE = "ai-proxy-service"
 # Of the time for a graceful stop: first clients may have their answers to the end, then
 # answers without a client are read on.
 _RELAY_PART = 1 / 3
-_log = get_logger(__name__)
-T = TypeVar("T")
 
 
 def create_app(
@@ -84,21 +69,30 @@ def create_app(
     """
     prices = PriceBook(load_catalog(settings.price_catalog_path, settings.price_markup))
     metrics = ProxyMetrics()
+    ledger = _ledger(settings)
+    limiter = parts.key_limiter(settings, metrics)
     form = OpenAIErrorForm()
     app = FastAPI(
         title="AI proxy",
         version="0.1.0",
         description="OpenAI's chat API in front of Google Gemini, paid for from prepaid credit.",
-        lifespan=_lifespan(settings, prices, metrics, gemini, billing),
-        middleware=middleware_stack(
-            settings,
-            form=form,
-            http_metrics=metrics.http,
-            authenticate=authentication(settings),
-            rate_rules=rate_rules(settings, COMPLETION_PATHS),
-            key_headers=KEY_HEADERS,
-            exposed_headers=OWN_HEADERS,
+        lifespan=_lifespan(
+            settings, prices, metrics, ledger, limiter, gemini=gemini, billing=billing
         ),
+        middleware=[
+            *middleware_stack(
+                settings,
+                form=form,
+                http_metrics=metrics.http,
+                authenticate=authentication(
+                    settings, KeyVerifier(ledger, metrics) if ledger else None
+                ),
+                rate_rules=rate_rules(settings, COMPLETION_PATHS),
+                key_headers=KEY_HEADERS,
+                exposed_headers=OWN_HEADERS,
+            ),
+            Middleware(KeyLimitsMiddleware, limiter=limiter, paths=LIMITED_PATHS, form=form),
+        ],
         redirect_slashes=False,
         redoc_url=None,
     )
@@ -108,18 +102,31 @@ def create_app(
     return app
 
 
+def _ledger(settings: ProxySettings) -> CreditsApi | None:
+    """Return the way to the credits service, if there is one; it connects once it is needed."""
+    if not settings.billing_enforced:
+        return None
+    key = settings.credits_service_api_key.get_secret_value()
+    return CreditsApi(connect(settings.credits_service_url, key))
+
+
 def _lifespan(
     settings: ProxySettings,
     prices: PriceBook,
     metrics: ProxyMetrics,
+    ledger: CreditsApi | None,
+    limiter: KeyLimiter,
+    *,
     gemini: GeminiClient | None,
     billing: BillingService | None,
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[dict[str, Any]]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
-            state: dict[str, Any] = {}
-            _watch_prices(settings, prices, metrics, stack)
+            if ledger is not None:
+                stack.push_async_callback(ledger.aclose)
+            parts.keep_slots(limiter, stack)
+            parts.watch_prices(settings, prices, metrics, stack)
             client = gemini or make_gemini_client(
                 settings.gemini_client,
                 base_url=settings.gemini_base_url,
@@ -128,8 +135,8 @@ def _lifespan(
                 sdk_threads=settings.gemini_sdk_threads,
             )
             stack.push_async_callback(client.aclose)
-            log = await _open_usage_log(settings, metrics, stack)
-            biller = billing or await _open_billing(settings, metrics, log, stack, state)
+            log = await parts.usage_log(settings, metrics, stack)
+            biller = billing or await parts.billing(settings, metrics, log, ledger, stack)
             relay = Relay(
                 gemini=client,
                 billing=biller,
@@ -143,12 +150,12 @@ def _lifespan(
                 prices=prices,
                 gemini=client,
                 relay=relay,
-                answers=await _open_answers(settings, metrics, stack),
+                answers=await parts.answers(settings, metrics, stack),
                 quoter=Quoter(gemini=client, billing=biller, policy=settings.hold_policy),
                 receipts=log,
                 metrics=metrics,
-                calls=await _open_call_memory(settings, stack),
-                media=_open_media(settings, stack),
+                calls=await parts.call_memory(settings, stack),
+                media=parts.media_fetcher(settings, stack),
                 safety_threshold=settings.safety_threshold or None,
                 usage_always=settings.stream_usage == "always",
             )
@@ -156,64 +163,9 @@ def _lifespan(
             stack.push_async_callback(
                 _finish, gateway, settings.graceful_shutdown_seconds * _RELAY_PART
             )
-            yield {**state, "gateway": gateway, "models": ModelList(gateway)}
+            yield {"ledger": ledger, "gateway": gateway, "models": ModelList(gateway)}
 
     return lifespan
-
-
-def _watch_prices(
-    settings: ProxySettings, prices: PriceBook, metrics: ProxyMetrics, stack: AsyncExitStack
-) -> None:
-    metrics.sells_at(prices.catalog.version)
-    if settings.price_catalog_path == BUNDLED_CATALOG:
-        return
-    watch = PriceWatch(settings.price_catalog_path, settings.price_markup, prices, metrics)
-    looking = asyncio.create_task(watch.run(), name="price-watch")
-    stack.push_async_callback(_stop, looking)
-
-
-async def _open_usage_log(
-    settings: ProxySettings, metrics: ProxyMetrics, stack: AsyncExitStack
-) -> QueuedUsageLog:
-    days = settings.usage_log_retention_days
-    opener = partial(open_usage_log, metrics=metrics, retention_days=days)
-    log = await _opened(opener, "USAGE_LOG_URL", settings.usage_log_url, settings)
-    stack.push_async_callback(log.aclose)
-    return log
-
-
-async def _open_billing(
-    settings: ProxySettings,
-    metrics: ProxyMetrics,
-    log: UsageLog,
-    stack: AsyncExitStack,
-    state: dict[str, Any],
-) -> BillingService:
-    if not settings.billing_enforced:
-        _log.warning(
-            "billing_not_enforced",
-            consequence="every request is served; charges are only logged and counted",
-            remedy="set CREDITS_SERVICE_URL and CREDITS_SERVICE_API_KEY",
-        )
-        return LoggingBillingService()
-    try:
-        outbox = await Outbox.open(
-            settings.data_dir / "outbox.sqlite3",
-            waiting=metrics.settlements_waiting,
-            failed=metrics.settlements_failed,
-        )
-    except (OSError, sqlite3.Error) as error:
-        sys.exit(settings_failure([f"DATA_DIR: {settings.data_dir} can't be used ({error})"]))
-    stack.push_async_callback(outbox.aclose)
-    client = connect(
-        settings.credits_service_url, settings.credits_service_api_key.get_secret_value()
-    )
-    service = CreditsBillingService(CreditsApi(client), outbox, metrics, log)
-    stack.push_async_callback(service.aclose)
-    delivery = asyncio.create_task(outbox.deliver_all(service.deliver), name="outbox")
-    stack.push_async_callback(_stop, delivery)
-    state["credits_client"] = client
-    return service
 
 
 async def _finish(gateway: Gateway, timeout_seconds: float) -> None:
@@ -221,53 +173,6 @@ async def _finish(gateway: Gateway, timeout_seconds: float) -> None:
     give_up_at = time.monotonic() + timeout_seconds
     await gateway.answers.aclose(timeout_seconds)
     await gateway.relay.aclose(max(0.0, give_up_at - time.monotonic()))
-
-
-async def _open_answers(
-    settings: ProxySettings, metrics: ProxyMetrics, stack: AsyncExitStack
-) -> Answers:
-    store = await _opened(
-        open_answer_store, "ANSWER_STORE_URI", settings.answer_store_uri, settings
-    )
-    stack.push_async_callback(store.aclose)
-    return Answers(store, metrics)
-
-
-async def _open_call_memory(settings: ProxySettings, stack: AsyncExitStack) -> CallMemory:
-    calls = await _opened(open_call_memory, "CALL_MEMORY_URI", settings.call_memory_uri, settings)
-    stack.push_async_callback(calls.aclose)
-    return calls
-
-
-async def _opened(
-    open_store: Callable[[str, Path], Awaitable[T]],
-    setting: str,
-    uri: SecretStr,
-    settings: ProxySettings,
-) -> T:
-    """Open a store, or end the program with the name of the setting that is wrong."""
-    try:
-        return await open_store(uri.get_secret_value(), settings.data_dir)
-    except ValueError as error:
-        sys.exit(settings_failure([f"{setting}: {error}"]))
-    except (OSError, sqlite3.Error) as error:
-        sys.exit(settings_failure([f"DATA_DIR: {settings.data_dir} can't be used ({error})"]))
-
-
-def _open_media(settings: ProxySettings, stack: AsyncExitStack) -> MediaFetcher:
-    media = HttpMediaFetcher(
-        max_bytes=settings.media_max_bytes,
-        timeout_seconds=settings.media_timeout_seconds,
-        allowed_networks=settings.media_allowed_networks,
-    )
-    stack.push_async_callback(media.aclose)
-    return media
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 def build_app() -> FastAPI:

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service_kit.errors import ErrorForm, ServiceError, error_response
 from service_kit.keys import Principal
 
+# Raises a `ServiceError` where it can't be found out whether the key is accepted.
 Authenticate = Callable[[str], Awaitable[Principal | None]]
 
 _BEARER = b"bearer "
@@ -76,9 +77,12 @@ class BearerAuthMiddleware:
         if scope["type"] == "lifespan" or self._is_exempt(scope):
             await self.app(scope, receive, send)
             return
-        principal = await self.authenticate(presented_key(scope, self.key_headers))
-        if principal is None:
-            await error_response(InvalidApiKeyError(), self.form)(scope, receive, send)
+        try:
+            principal = await self.authenticate(presented_key(scope, self.key_headers))
+            if principal is None:
+                raise InvalidApiKeyError
+        except ServiceError as error:
+            await error_response(error, self.form)(scope, receive, send)
             return
         scope.setdefault("state", {})["principal"] = principal
         await self.app(scope, receive, send)

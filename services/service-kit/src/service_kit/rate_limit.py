@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 from limits import RateLimitItem, parse
 from limits.storage import RedisStorage
@@ -27,12 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit.auth import Authenticate, presented_key
 from service_kit.errors import ErrorForm, ServiceError, error_response
-from service_kit.logging import get_logger
-
-_log = get_logger(__name__)
+from service_kit.store_health import StoreHealth
 
 STORE_TIMEOUT_SECONDS = 0.25
-STORE_RETRY_SECONDS = 5.0
 STORE_THREADS = 8
 # Sixty probes a minute from one load balancer are its job, not abuse.
 UNLIMITED_PATHS = frozenset({"/health", "/ready"})
@@ -70,14 +68,11 @@ class RateLimitExceededError(ServiceError):
     code = "rate_limit_exceeded"
 
     def __init__(self, state: RateState) -> None:
-        seconds = max(1, math.ceil(state.reset_seconds))
+        headers = retry_headers(state.reset_seconds)
         super().__init__(
             f"Rate limit reached: {state.rule.per_minute} {state.rule.name} per minute for one "
-            f"IP address. Please try again in {seconds}s.",
-            headers={
-                "retry-after": str(seconds),
-                "retry-after-ms": str(math.ceil(state.reset_seconds * 1000)),
-            },
+            f"IP address. Please try again in {headers['retry-after']}s.",
+            headers=headers,
         )
 
 
@@ -104,9 +99,7 @@ class IpRateLimiter:
         self._shared = _limiter(storage_uri) if self._is_remote else self._local
         # Threads of its own: while the store hangs, nobody else's work may wait behind it.
         self._threads = ThreadPoolExecutor(STORE_THREADS, "rate-limit-store")
-        self._store_failed = False
-        self._store_retry_at = 0.0
-        self._on_store_error = on_store_error
+        self._health = StoreHealth(on_store_error)
         # Workers that count each for itself share the limit between them; clients are told
         # what really applies to them.
         divide_by = 1 if self._is_remote else workers
@@ -123,7 +116,7 @@ class IpRateLimiter:
         if not rules:
             return None
         bucket = address_bucket(address)
-        if self._is_remote and self._may_ask_store():
+        if self._is_remote and self._health.may_ask():
             try:
                 state = await asyncio.wait_for(
                     asyncio.get_running_loop().run_in_executor(
@@ -132,9 +125,9 @@ class IpRateLimiter:
                     STORE_TIMEOUT_SECONDS,
                 )
             except Exception as error:  # noqa: BLE001 - a store's client may raise anything
-                self._note_store_error(error)
+                self._health.note_error(error)
             else:
-                self._note_store_answer()
+                self._health.note_answer()
                 return state
         return _count(self._local, rules, bucket)
 
@@ -145,31 +138,6 @@ class IpRateLimiter:
         client: object = storage.get_connection() if isinstance(storage, RedisStorage) else None
         if isinstance(client, Redis):
             client.close()
-
-    def _may_ask_store(self) -> bool:
-        if not self._store_failed:
-            return True
-        now = time.monotonic()
-        if now < self._store_retry_at:
-            return False
-        # One request tries; the others don't wait for the outcome.
-        self._store_retry_at = now + STORE_RETRY_SECONDS
-        return True
-
-    def _note_store_error(self, error: Exception) -> None:
-        self._store_failed = True
-        self._store_retry_at = time.monotonic() + STORE_RETRY_SECONDS
-        self._on_store_error()
-        _log.warning(
-            "rate_limit_store_unavailable",
-            error=type(error).__name__,
-            consequence="limits are kept per process",
-        )
-
-    def _note_store_answer(self) -> None:
-        if self._store_failed:
-            self._store_failed = False
-            _log.info("rate_limit_store_available")
 
 
 def _limiter(storage_uri: str) -> Limiter:
@@ -223,6 +191,14 @@ def address_bucket(address: str) -> str:
     return str(parsed)
 
 
+def retry_headers(seconds: float) -> dict[str, str]:
+    """Return the headers that tell a client, in whole seconds and exactly, when to try again."""
+    return {
+        "retry-after": str(max(1, math.ceil(seconds))),
+        "retry-after-ms": str(math.ceil(seconds * 1000)),
+    }
+
+
 def duration_text(seconds: float) -> str:
     """Write a duration as OpenAI's rate limit headers do: ``12ms``, ``1s``, ``6m0s``."""
     if (milliseconds := math.ceil(seconds * 1000)) < 1000:  # noqa: PLR2004 - ms in s
@@ -231,14 +207,25 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"  # noqa: PLR2004 - s in min
 
 
+def limit_headers(
+    unit: Literal["requests", "tokens"], limit: int, remaining: int, reset_seconds: float
+) -> dict[str, str]:
+    """Return OpenAI's headers that tell where a client stands."""
+    return {
+        f"x-ratelimit-limit-{unit}": str(limit),
+        f"x-ratelimit-remaining-{unit}": str(remaining),
+        f"x-ratelimit-reset-{unit}": duration_text(reset_seconds),
+    }
+
+
 def _tell(state: RateState, headers: MutableHeaders) -> None:
     # The app may have a limit of its own, per key: the client is told the one it meets first.
     inner = headers.get("x-ratelimit-remaining-requests", "")
     if inner.isdigit() and int(inner) <= state.remaining:
         return
-    headers["x-ratelimit-limit-requests"] = str(state.rule.per_minute)
-    headers["x-ratelimit-remaining-requests"] = str(state.remaining)
-    headers["x-ratelimit-reset-requests"] = duration_text(state.reset_seconds)
+    headers.update(
+        limit_headers("requests", state.rule.per_minute, state.remaining, state.reset_seconds)
+    )
 
 
 class RateLimitMiddleware:

@@ -54,7 +54,7 @@ async def _answer(request: Request) -> Response:
 async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Response:
     raw = await request.body()
     chat = parse_chat(raw)
-    model = find_model(gateway, chat.model)
+    model = find_model(request, chat.model)
     account = account_of(request, chat.user or chat.user_id)
     translated = await translate(gateway, chat, model, account)
     order = make_order(

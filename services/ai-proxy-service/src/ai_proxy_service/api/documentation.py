@@ -35,7 +35,7 @@ _STATUSES = {
     400: "The request is wrong; `param` names the field",
     401: "No accepted API key",
     402: "The account can't pay",
-    403: "The account is frozen or closed",
+    403: "The account is frozen or closed, or the key lacks the scope",
     404: "There is no such model, or no such receipt",
     409: "The answer under the `Idempotency-Key` was charged, but can't be shown again",
     413: "The body is too large",
@@ -124,8 +124,7 @@ def quote_documentation() -> dict[str, Any]:
     )
     answer = {"$ref": COMPONENTS_PREFIX.format(name=QuoteBody.__name__)}
     documented["responses"][200]["content"]["application/json"]["schema"] = answer
-    for never in (402, 403):
-        del documented["responses"][never]
+    del documented["responses"][402]
     documented["openapi_extra"]["parameters"] = [
         {
             "name": "count",
@@ -150,7 +149,7 @@ def receipt_documentation() -> dict[str, Any]:
                 "description": "What the answer cost",
                 "content": {"application/json": {"schema": answer}},
             },
-            **error_responses(401, 404, 429, 500, 503),
+            **error_responses(401, 403, 404, 429, 500, 503),
         },
     }
 

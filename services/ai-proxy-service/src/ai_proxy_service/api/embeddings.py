@@ -8,9 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_proxy_service.api.documentation import embeddings_documentation
-from ai_proxy_service.api.gateway import Gateway, gateway_of, principal_of
+from ai_proxy_service.api.gateway import (
+    Gateway,
+    gateway_of,
+    issued_key_of,
+    key_use_of,
+    principal_of,
+)
 from ai_proxy_service.api.serving import (
     account_of,
+    end_user_of,
     find_model,
     ignored_header,
     settled_response,
@@ -52,7 +59,7 @@ async def create_embeddings(request: Request) -> Response:
 async def _embed(request: Request, gateway: Gateway, tracker: Tracker) -> Response:
     raw = await request.body()
     wanted = parse_embeddings(raw)
-    model = find_model(gateway, wanted.model, kind="embedding")
+    model = find_model(request, wanted.model, kind="embedding")
     texts, options = texts_of(wanted), embed_options(wanted)
     tracker.model = model.name
     order = _order(request, wanted, texts, model)
@@ -95,6 +102,9 @@ def _order(
         max_output_tokens=0,
         least_thinking=None,
         streamed=False,
+        issued_key=issued_key_of(request),
+        key_use=key_use_of(request),
+        end_user=end_user_of(request, wanted.user or wanted.user_id),
     )
 
 

@@ -120,7 +120,7 @@ class EventStream(Response):
         headers: besides those of every stream.
 
     Attributes:
-        unsettled: it broke off in a way that leaves the charge to be made after its end.
+        unsettled: a charge for it may still be made.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class EventStream(Response):
         self._choices = choices
         self._remember = remember
         self._tracker = tracker
-        self.unsettled = False
+        self.unsettled = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream (ASGI)."""
@@ -165,7 +165,6 @@ class EventStream(Response):
         except ServiceError as error:
             ending = error_event(error, current_request_id())
         except Exception:  # noqa: BLE001 - whatever it is, the client is told; `leave` settles
-            self.unsettled = True
             _log.exception("stream_failed")
             ending = error_event(internal_error(), current_request_id())
         await sender.put(ending + DONE)
@@ -178,6 +177,9 @@ class EventStream(Response):
             await sender.put(PING)
         try:
             completion = await asyncio.shield(self._opening)
+        except (GeminiError, ServiceError):
+            self.unsettled = False
+            raise
         except asyncio.CancelledError:
             if not self._opening.cancelled():
                 raise
@@ -196,6 +198,7 @@ class EventStream(Response):
                     await sender.put(events)
         except GeminiError:
             await completion.settle(estimated=True)
+            self.unsettled = False
             raise
         await sender.put(translator.finish())
         try:
@@ -203,6 +206,7 @@ class EventStream(Response):
             await self._remember(translator.answer)
         finally:
             settled = await completion.settle()
+            self.unsettled = False
         self._tracker.finish(successful=True)
         events = translator.end(reasons, completion.usage, settled.charged_nanos)
         if completion.ran_out(reached_limit=LENGTH in reasons.values()):

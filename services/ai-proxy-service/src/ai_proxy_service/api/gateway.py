@@ -8,6 +8,8 @@ from starlette.types import Scope
 
 from ai_proxy_service.core.answering import Answers
 from ai_proxy_service.core.interfaces import CallMemory, GeminiClient, MediaFetcher
+from ai_proxy_service.core.issued_keys import IssuedKey
+from ai_proxy_service.core.key_limits import UNLIMITED_USE, KeyUse
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.price_book import PriceBook
 from ai_proxy_service.core.quoting import Quoter
@@ -63,6 +65,18 @@ def principal_of(request: Request) -> Principal:
     """Return who is asking."""
     principal: Principal = request.scope["state"].get("principal", ANONYMOUS)
     return principal
+
+
+def issued_key_of(request: Request) -> IssuedKey | None:
+    """Return the key with which it is asked, if it is an issued one."""
+    principal = principal_of(request)
+    return principal if isinstance(principal, IssuedKey) else None
+
+
+def key_use_of(request: Request) -> KeyUse:
+    """Return what a request counts for among the limits of its key."""
+    use: KeyUse = request.scope["state"].get("key_use", UNLIMITED_USE)
+    return use
 
 
 def recording_of(request: Request) -> Recording | None:

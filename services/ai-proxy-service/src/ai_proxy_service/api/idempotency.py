@@ -1,5 +1,6 @@
 """`Idempotency-Key`: a repeated request gets the answer of the first, and is charged once."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -11,8 +12,15 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ai_proxy_service.api.errors import OpenAIErrorForm, error_event
-from ai_proxy_service.api.event_stream import PING, EventSender, EventStream, serve_events
+from ai_proxy_service.api.event_stream import (
+    PING,
+    EventSender,
+    EventStream,
+    disconnected,
+    serve_events,
+)
 from ai_proxy_service.api.gateway import gateway_of, principal_of, with_recording
+from ai_proxy_service.api.serving import client_gone
 from ai_proxy_service.core.answering import FoundAnswer
 from ai_proxy_service.core.errors import IDEMPOTENCY_KEY, InvalidRequestError
 from ai_proxy_service.core.owned_names import owned_name
@@ -55,10 +63,21 @@ async def answer_once(request: Request, answer: Answer, surface: str) -> Respons
     async def run(recording: Recording) -> bool:
         return await _record(request.scope, raw, answer, recording)
 
-    found = await gateway_of(request).answers.find(
-        owned_name(principal_of(request).name, _checked(keys)), _fingerprint(surface, raw), run
-    )
-    return RecordedResponse(found)
+    name = owned_name(principal_of(request).name, _checked(keys))
+    finding = gateway_of(request).answers.find(name, _fingerprint(surface, raw), run)
+    found = await _unless_gone(request, asyncio.create_task(finding))
+    return client_gone() if found is None else RecordedResponse(found)
+
+
+async def _unless_gone(request: Request, finding: asyncio.Task[FoundAnswer]) -> FoundAnswer | None:
+    """Wait for an answer to begin; None if the client has left before, which stops no answer."""
+    gone = asyncio.create_task(disconnected(request.receive))
+    try:
+        await asyncio.wait({finding, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return finding.result() if finding.done() else None
+    finally:
+        finding.cancel()
+        gone.cancel()
 
 
 def _checked(keys: list[str]) -> str:

@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_proxy_service.api.documentation import error_responses
-from ai_proxy_service.api.gateway import Gateway, gateway_of
+from ai_proxy_service.api.gateway import Gateway, gateway_of, issued_key_of
 from ai_proxy_service.core.errors import ModelNotFoundError
 from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.core.models import resolve_model
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
-router = APIRouter(tags=["models"], responses=error_responses(401, 404, 429, 500))
+router = APIRouter(tags=["models"], responses=error_responses(401, 403, 404, 429, 500, 503))
 
 CACHE_SECONDS = 300.0
 # How soon a list that could not be had is asked for again, and how long it may take.
@@ -61,10 +61,9 @@ class ModelList:
 
 @router.get("/models", response_model=None, summary="List models")
 async def list_models(request: Request) -> Response:
-    """List what can be asked for."""
-    models: ModelList = request.state.models
+    """List what can be asked for with this key."""
     gateway = gateway_of(request)
-    data = [_model(name, gateway) for name in await models.names()]
+    data = [_model(name, gateway) for name in await _usable(request)]
     return _json({"object": "list", "data": data})
 
 
@@ -73,10 +72,16 @@ async def retrieve_model(model: str, request: Request) -> Response:
     """Return one model, by its own name or an alias."""
     gateway = gateway_of(request)
     name = resolve_model(model, gateway.aliases)
-    models: ModelList = request.state.models
-    if name not in await models.names():
+    if name not in await _usable(request):
         raise ModelNotFoundError(model, status=HTTPStatus.NOT_FOUND)
     return _json(_model(name, gateway))
+
+
+async def _usable(request: Request) -> list[str]:
+    models: ModelList = request.state.models
+    issued = issued_key_of(request)
+    names = await models.names()
+    return names if issued is None else [name for name in names if issued.may_use(name)]
 
 
 def _model(name: str, gateway: Gateway) -> dict[str, Any]:

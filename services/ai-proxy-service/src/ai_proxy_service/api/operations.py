@@ -3,13 +3,13 @@
 from http import HTTPStatus
 from typing import Any
 
-import httpx
 import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_proxy_service.core.metrics import ProxyMetrics
+from ai_proxy_service.services.credits_api import CreditsApi
 from service_kit.metrics import metrics_endpoint
 
 READY_SECONDS_MAX = 2.0
@@ -36,14 +36,10 @@ def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
         """Tell whether completions can be served: the credits service must be."""
         if not credits_url:
             return _status(HTTPStatus.OK, "ready", {"credits": "not configured"})
-        client: httpx.AsyncClient = request.state.credits_client
-        try:
-            answer = await client.get("/ready", timeout=READY_SECONDS_MAX)
-        except httpx.HTTPError:
-            return _status(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", {"credits": "unreachable"})
-        if answer.status_code != HTTPStatus.OK:
-            return _status(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", {"credits": "not ready"})
-        return _status(HTTPStatus.OK, "ready", {"credits": "ready"})
+        state = await ledger_of(request).readiness(READY_SECONDS_MAX)
+        if state != "ready":
+            return _status(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", {"credits": state})
+        return _status(HTTPStatus.OK, "ready", {"credits": state})
 
     router.add_api_route(
         "/metrics",
@@ -53,6 +49,12 @@ def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
         summary="Metrics, as JSON or for Prometheus",
     )
     return router
+
+
+def ledger_of(request: Request) -> CreditsApi:
+    """Return the way to the credits service."""
+    ledger: CreditsApi = request.state.ledger
+    return ledger
 
 
 def _status(status: HTTPStatus, text: str, checks: dict[str, str]) -> Response:

@@ -32,7 +32,7 @@ async def create_quote(request: Request) -> Response:
     raw = await request.body()
     count = _wants_count(request)
     chat = parse_chat(raw)
-    model = find_model(gateway, chat.model)
+    model = find_model(request, chat.model)
     account = account_of(request, chat.user or chat.user_id)
     translated = await translate(gateway, chat, model, account)
     order = make_order(request, chat, translated, model=model, account=account, prefix="quote-")

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_proxy_service.api.documentation import receipt_documentation
-from ai_proxy_service.api.gateway import gateway_of, principal_of
+from ai_proxy_service.api.gateway import gateway_of, issued_key_of, principal_of
 from ai_proxy_service.core.errors import ReceiptNotFoundError
 from ai_proxy_service.core.receipts import receipt_of
 
@@ -26,7 +26,9 @@ async def retrieve_receipt(receipt_id: str, request: Request) -> Response:
     """
     records = []
     if _AN_ID.fullmatch(receipt_id):
-        records = await gateway_of(request).receipts.find(receipt_id, principal_of(request).name)
+        name, issued = principal_of(request).name, issued_key_of(request)
+        account = name if issued is None else issued.account
+        records = await gateway_of(request).receipts.find(receipt_id, name, account)
     if not records:
         raise ReceiptNotFoundError(receipt_id)
     return Response(msgspec.json.encode(receipt_of(records)), media_type="application/json")

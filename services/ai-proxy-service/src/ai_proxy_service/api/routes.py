@@ -2,22 +2,25 @@
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from ai_proxy_service.api import chat, embeddings, models, quote, receipts, text_completions
 from ai_proxy_service.api.documentation import component_schemas
 from ai_proxy_service.api.idempotency import REPLAYED_HEADER
 from ai_proxy_service.api.operations import operations_router
+from ai_proxy_service.api.scopes import needs
+from ai_proxy_service.core.issued_keys import Scope
 from ai_proxy_service.core.metrics import ProxyMetrics
 
-SURFACES = (
-    chat.router,
-    text_completions.router,
-    embeddings.router,
-    models.router,
-    quote.router,
-    receipts.router,
+# Each with what a key must be allowed to do.
+SURFACES: tuple[tuple[APIRouter, Scope], ...] = (
+    (chat.router, "chat"),
+    (text_completions.router, "chat"),
+    (embeddings.router, "embeddings"),
+    (models.router, "models"),
+    (quote.router, "chat"),
+    (receipts.router, "billing"),
 )
 # Headers of ours that tell what OpenAI's answers have no place for.
 OWN_HEADERS = (
@@ -33,15 +36,18 @@ OWN_HEADERS = (
 COMPLETION_PATHS = frozenset(
     {"/v1/chat/completions", "/chat/completions", "/v1/completions", "/completions"}
 )
+# Where the limits of issued keys hold.
+LIMITED_PATHS = COMPLETION_PATHS | {"/v1/embeddings", "/embeddings", "/v1/quote", "/quote"}
 
 
 def add_routes(app: FastAPI, metrics: ProxyMetrics, credits_url: str) -> None:
     """Mount every surface, with and without `/v1`, and what operators need."""
     app.include_router(operations_router(metrics, credits_url))
-    for router in SURFACES:
-        app.include_router(router, prefix="/v1")
+    for router, scope in SURFACES:
+        needed = [needs(scope)]
+        app.include_router(router, prefix="/v1", dependencies=needed)
         # Some clients are given a base URL without the version.
-        app.include_router(router, include_in_schema=False)
+        app.include_router(router, include_in_schema=False, dependencies=needed)
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_proxy_service.api.event_stream import disconnected
-from ai_proxy_service.api.gateway import Gateway, principal_of, recording_of
+from ai_proxy_service.api.gateway import (
+    Gateway,
+    gateway_of,
+    issued_key_of,
+    key_use_of,
+    principal_of,
+    recording_of,
+)
 from ai_proxy_service.api.tracking import Tracker
 from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.errors import InvalidRequestError, MediaFetchError, ModelNotFoundError
@@ -40,26 +47,32 @@ OPENAI_VERSION = "2020-10-01"
 # After so long without a word from Gemini the status is sent, so that nothing on the way takes the
 # connection for dead; until then a failure still has a status of its own, which SDKs act on.
 COMMIT_SECONDS = 10.0
+# What the ledger takes of a charge's metadata has a bound.
+END_USER_CHARACTERS_MAX = 128
 # nginx's word for a client that has closed the connection; it never sees this.
 _CLIENT_GONE = 499
 
 
 def find_model(
-    gateway: Gateway, requested: str, kind: Literal["chat", "embedding"] = "chat"
+    request: Request, requested: str, kind: Literal["chat", "embedding"] = "chat"
 ) -> PricedModel:
     """Return the requested model, with the price that this request is charged by.
 
     Raises:
-        ModelNotFoundError: there is none of this kind, or it has no price.
+        ModelNotFoundError: there is none of this kind, it has no price, or the key may not use it.
     """
+    gateway = gateway_of(request)
     model = gateway.prices.find(resolve_model(requested, gateway.aliases))
-    if model is None or model.price.kind != kind:
+    issued = issued_key_of(request)
+    if model is None or model.price.kind != kind or (issued and not issued.may_use(model.name)):
         raise ModelNotFoundError(requested)
     return model
 
 
 def account_of(request: Request, user: str | None) -> str:
     """Return who pays: a configured key speaks for the operator, who may name the user.
+
+    An issued key pays from its own account, whomever it names.
 
     Raises:
         InvalidRequestError: the name has characters that can't be printed.
@@ -69,7 +82,15 @@ def account_of(request: Request, user: str | None) -> str:
         raise InvalidRequestError(
             "Invalid value for 'user': it has characters that can't be printed.", field="user"
         )
-    return account
+    issued = issued_key_of(request)
+    return account if issued is None else issued.account
+
+
+def end_user_of(request: Request, user: str | None) -> str | None:
+    """Return whom the holder of an issued key asks for; for the record only."""
+    if not user or issued_key_of(request) is None:
+        return None
+    return user[:END_USER_CHARACTERS_MAX]
 
 
 async def translate(
@@ -149,6 +170,9 @@ def make_order(
         may_be_empty=bool(chat.stop),
         candidates=chat.n or 1,
         recording=recording_of(request),
+        issued_key=issued_key_of(request),
+        key_use=key_use_of(request),
+        end_user=end_user_of(request, chat.user or chat.user_id),
     )
 
 

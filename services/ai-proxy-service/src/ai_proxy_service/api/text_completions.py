@@ -75,7 +75,7 @@ async def _orders(
     request: Request, gateway: Gateway, wanted: TextRequest
 ) -> tuple[list[Order], list[str]]:
     """Return an order for each prompt, and the names of parameters that the model ignores."""
-    model = find_model(gateway, wanted.model)
+    model = find_model(request, wanted.model)
     account = account_of(request, wanted.user or wanted.user_id)
     orders: list[Order] = []
     ignored: list[str] = []

@@ -2,18 +2,23 @@
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from ai_proxy_service.core.answers import AnswerStore, KeyReport, KeyState
-from ai_proxy_service.core.errors import AnswersUnavailableError, KeyReusedError
+from ai_proxy_service.core.answer_reports import RETRY_SECONDS, AnswerReports
+from ai_proxy_service.core.answers import AnswerStore, KeyEntry, KeyState
+from ai_proxy_service.core.errors import (
+    AnswerBrokeOffError,
+    AnswersUnavailableError,
+    KeyReusedError,
+)
 from ai_proxy_service.core.kept_answers import (
     STORE_FAILS_SECONDS_MAX,
     CheckedStore,
     KeptReader,
+    new_token,
     not_kept,
 )
 from ai_proxy_service.core.metrics import ProxyMetrics
@@ -27,10 +32,8 @@ _log = get_logger(__name__)
 BEAT_SECONDS = 3.0
 # The least time between two reports of one run: what comes meanwhile is kept together.
 REPORT_PAUSE_SECONDS = 0.05
-RETRY_SECONDS = 0.5
-# How long an answer that is there waits for a store that fails.
-KEEP_SECONDS_MAX = 600.0
-_TOKEN_BYTES = 16
+# So many answers that nobody reads go on to their end; one more is stopped.
+UNREAD_MAX = 512
 
 # Makes an answer into a recording; returns whether all that it may cost has been charged.
 Run = Callable[[Recording], Coroutine[Any, Any, bool]]
@@ -59,11 +62,11 @@ class Answers:
 
     def __init__(self, store: AnswerStore, metrics: ProxyMetrics) -> None:
         self._store = CheckedStore(store)
+        self._reports = AnswerReports(self._store)
         self._metrics = metrics
         self._running: dict[bytes, Recording] = {}
         self._runs: set[asyncio.Task[bool]] = set()
         self._lives: set[asyncio.Task[None]] = set()
-        self._closing = False
 
     async def find(self, name: bytes, fingerprint: bytes, run: Run) -> FoundAnswer:
         """Return the answer for a key once it has begun; have it made if there is none.
@@ -87,11 +90,11 @@ class Answers:
                 if joined is not None:
                     return self._found(joined, repeated=True)
                 continue
-            token = secrets.token_bytes(_TOKEN_BYTES)
-            entry = await self._store.ask(self._store.store.claim(name, fingerprint, token, stale))
+            token = new_token()
+            entry = await self._claim(name, fingerprint, token, stale)
             if entry.token == token:
-                reader = await self._begin(Recording(name, fingerprint, token, self._charging), run)
-                return self._found(reader, repeated=False)
+                recording = Recording(name, fingerprint, token, self._reports.mark, self._left)
+                return self._found(await self._begin(recording, run), repeated=False)
             if entry.fingerprint != fingerprint:
                 raise KeyReusedError
             kept = KeptReader(self._store, name, entry)
@@ -102,6 +105,40 @@ class Answers:
     def _found(self, reader: AnswerReader, *, repeated: bool) -> FoundAnswer:
         self._metrics.idempotent.labels("repeated" if repeated else "first").inc()
         return FoundAnswer(reader, repeated)
+
+    async def _claim(
+        self, name: bytes, fingerprint: bytes, token: bytes, stale: KeyEntry | None
+    ) -> KeyEntry:
+        """Ask for a key; who stops waiting for it leaves it to others."""
+        claim = self._store.ask(self._store.store.claim(name, fingerprint, token, stale))
+        claiming = asyncio.create_task(claim)
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            self._start(self._unclaim(claiming, name, token), "unclaim")
+            raise
+
+    async def _unclaim(self, claiming: asyncio.Task[KeyEntry], name: bytes, token: bytes) -> None:
+        with contextlib.suppress(AnswersUnavailableError):
+            await claiming
+        await self._drop(name, token)
+
+    async def _drop(self, name: bytes, token: bytes) -> None:
+        with contextlib.suppress(AnswersUnavailableError):
+            await self._store.ask(self._store.store.drop(name, token))
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        life = asyncio.create_task(work, name=name)
+        self._lives.add(life)
+        life.add_done_callback(self._lives.discard)
+
+    def _left(self, recording: Recording) -> None:
+        """Stop an answer that nobody reads any more, if too many go on like that."""
+        if sum(each.unread for each in self._running.values()) > UNREAD_MAX:
+            _log.warning(
+                "answer_stopped", unread_max=UNREAD_MAX, consequence="what it used is charged"
+            )
+            recording.stop()
 
     async def _join(self, recording: Recording, fingerprint: bytes) -> RecordingReader | None:
         """Return a reader of what runs in this process; None if it cost nothing, and is gone."""
@@ -126,9 +163,7 @@ class Answers:
         """Have an answer made, in tasks of its own, and return its first reader."""
         self._running[recording.name] = recording
         reader = recording.reader()
-        life = asyncio.create_task(self._live(recording, run), name="answer")
-        self._lives.add(life)
-        life.add_done_callback(self._lives.discard)
+        self._start(self._live(recording, run), "answer")
         try:
             begins = await reader.begins()
         except BaseException:
@@ -161,23 +196,25 @@ class Answers:
         Somebody else may answer the key once nothing was heard of this run for a while.
         """
         reported_at = time.monotonic()
-        while not running.done():
+        while not (running.done() or recording.stopped):
             began_at = time.monotonic()
+            give_up_at = reported_at + STORE_FAILS_SECONDS_MAX
             try:
-                recording.lost = not await self._report(recording)
+                # A store that hangs is not waited for any longer than one that fails.
+                async with asyncio.timeout(max(RETRY_SECONDS, give_up_at - began_at)):
+                    recording.lost = not await self._reports.report(recording)
                 reported_at = began_at
-            except AnswersUnavailableError:
-                recording.lost = began_at - reported_at > STORE_FAILS_SECONDS_MAX
+            except (AnswersUnavailableError, TimeoutError):
+                recording.lost = time.monotonic() >= give_up_at
             if recording.lost:
                 _log.error("answer_lost", consequence="it is stopped; what it used is charged")
-                running.cancel()
-                await asyncio.wait({running})
-                return
-            await asyncio.wait({running}, timeout=REPORT_PAUSE_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_SECONDS):
-                    while not running.done() and not recording.has_unkept():
-                        await recording.change()
+                recording.stop()
+            elif reported_at < began_at:
+                await asyncio.wait({running}, timeout=RETRY_SECONDS)
+            else:
+                await _rest(recording, running)
+        running.cancel()
+        await asyncio.wait({running})
 
     async def _end(self, recording: Recording, running: asyncio.Task[bool]) -> None:
         """Tell readers and the store how a run has ended.
@@ -190,76 +227,44 @@ class Answers:
             recording.end(error)
         elif recording.charged:
             recording.end(error)
-            await self._report_end(
-                recording, KeyState.DONE if recording.complete else KeyState.LOST
-            )
+            await self._reports.insist(recording)
         else:
             if certain:
-                with contextlib.suppress(AnswersUnavailableError):
-                    await self._store.ask(self._store.store.drop(recording.name, recording.token))
+                await self._drop(recording.name, recording.token)
             # Whoever waits asks again, and must not find this one.
             del self._running[recording.name]
             recording.end(error)
-
-    async def _report_end(self, recording: Recording, state: KeyState) -> None:
-        give_up_at = time.monotonic() + KEEP_SECONDS_MAX
-        while True:
-            try:
-                while recording.has_unkept():
-                    await self._report(recording)
-                await self._report(recording, state)
-            except AnswersUnavailableError:
-                if self._closing or time.monotonic() > give_up_at:
-                    _log.error("answer_not_kept", consequence="a repeat may be refused")
-                    return
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return
-
-    async def _report(self, recording: Recording, state: KeyState = KeyState.RUNNING) -> bool:
-        async with recording.keeping:
-            position, pieces = recording.unkept()
-            report = KeyReport(
-                position,
-                pieces,
-                charged=recording.charged,
-                state=KeyState.TOO_LARGE if recording.too_large else state,
-            )
-            owned = await self._store.ask(
-                self._store.store.report(recording.name, recording.token, report)
-            )
-            recording.confirm(len(pieces))
-        return owned
-
-    async def _charging(self, recording: Recording) -> None:
-        """Note that an answer may be charged from now on; if its process dies, it is not made anew.
-
-        The charge is made in any case.
-        """
-        cut_short = recording.ended and not recording.complete
-        with contextlib.suppress(AnswersUnavailableError):
-            await self._report(recording, KeyState.LOST if cut_short else KeyState.RUNNING)
 
     async def aclose(self, timeout_seconds: float) -> None:
         """Let answers come to their end for a while, and stop those that have not."""
         if self._lives:
             await asyncio.wait(set(self._lives), timeout=timeout_seconds)
-        self._closing = True
+        self._reports.closing = True
         for running in self._runs:
             running.cancel()
         if self._lives:
             await asyncio.wait(set(self._lives))
+        await self._reports.aclose()
+
+
+async def _rest(recording: Recording, running: asyncio.Task[bool]) -> None:
+    """Wait until there is something to report of a run, or it is time to say that it lives."""
+    await asyncio.wait({running}, timeout=REPORT_PAUSE_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(BEAT_SECONDS):
+            while not (running.done() or recording.stopped or recording.has_unkept()):
+                await recording.change()
 
 
 def _outcome(recording: Recording, running: asyncio.Task[bool]) -> tuple[Exception | None, bool]:
     """Return why a run broke off, and whether all that it may cost has been charged."""
     if running.cancelled():
-        if recording.lost:
+        if recording.stopped:
             return AnswersUnavailableError(), False
         return shutting_down(), False
     error = running.exception()
     if error is None:
-        return None, running.result()
+        return None if recording.complete else AnswerBrokeOffError(), running.result()
     if isinstance(error, ServiceError):
         return error, True
     _log.error("answer_failed", exc_info=error)

@@ -69,6 +69,7 @@ class Authoriser:
             account=order.account,
             amount_nanos=hold_nanos(self._policy, cost, self._last_available.get(order.account)),
             request_ref=order.request_id,
+            key_id=order.key_id,
         )
         try:
             hold = await self._hold(request)
@@ -118,6 +119,7 @@ class Authoriser:
                 amount_nanos=hold_nanos(self._policy, cost, None),
                 min_amount_nanos=cost.floor_nanos,
                 request_ref=order.request_id,
+                key_id=order.key_id,
             )
             try:
                 return cost, await self._hold(request)

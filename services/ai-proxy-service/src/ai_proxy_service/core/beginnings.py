@@ -10,20 +10,23 @@ from ai_proxy_service.core.gemini_answers import (
 )
 from ai_proxy_service.core.interfaces import GeminiStream
 from ai_proxy_service.core.meter import Meter
-from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.usage import UsageTally
 
 
 async def first_chunks(
-    stream: GeminiStream, order: Order, meter: Meter | None
+    stream: GeminiStream, tally: UsageTally, meter: Meter | None
 ) -> tuple[list[GenerateContentResponse], bool]:
     """Return what has come once there is something to show: before that, all can be undone.
 
     A model may think for long without showing it: that is metered, too, and the second value tells
     whether the account's credit has ended meanwhile.
+
+    Args:
+        stream: the answer.
+        tally: takes note of what is read.
+        meter: the answer's hold; None where nothing is enforced.
     """
     first = await stream.receive()
-    tally = UsageTally(order.tier)
     tally.note(first)
     while first and not shows_something(first):
         if meter is not None and await meter.follow(tally):

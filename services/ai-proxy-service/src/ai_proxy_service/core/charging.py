@@ -48,6 +48,7 @@ async def charge(
             remedy="give it a price in the catalogue",
         )
     metrics.completed(order.model, usage, cost.amount_nanos)
+    order.key_use.spend(usage.input_tokens + usage.output_tokens)
     counts = usage_record(usage)
     ended_at_micros = now_micros()
     if cost.amount_nanos == 0:
@@ -100,6 +101,10 @@ def _metadata(order: Order, *, estimated: bool) -> dict[str, Any]:
         "request_id": order.request_id,
         "key": order.key_name,
     }
+    if order.issued_key is not None:
+        metadata |= {"key": order.issued_key.label, "key_id": order.issued_key.name}
+    if order.end_user is not None:
+        metadata["end_user"] = order.end_user
     if order.attempt > 1:
         metadata["attempt"] = order.attempt
     if estimated:

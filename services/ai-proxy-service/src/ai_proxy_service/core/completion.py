@@ -46,6 +46,7 @@ class Completion:
         *,
         stream: GeminiStream,
         first: list[GenerateContentResponse],
+        tally: UsageTally,
         meter: Meter | None,
         billing: BillingService,
         metrics: ProxyMetrics,
@@ -57,7 +58,7 @@ class Completion:
         on_end: Callable[["Completion"], None],
     ) -> None:
         self.order = order
-        self._tally = UsageTally(order.tier)
+        self._tally = tally
         self.cut_off = cut_off
         self.lowered_max_tokens = lowered_max_tokens
         self._stream = stream
@@ -75,7 +76,6 @@ class Completion:
         self._settling: asyncio.Task[Settled] | None = None
         self._collecting = False
         self._abandoned = False
-        self._tally.note(first)
 
     async def receive(self) -> list[GenerateContentResponse]:
         """Return the chunks that have arrived; an empty list is the end.
@@ -177,13 +177,8 @@ class Completion:
         if self._abandoned or self._collecting or self._settling is not None:
             return
         self._abandoned = True
-        recording = self.order.recording
         # What somebody else may answer by now is stopped, so that two don't run for one key.
-        drain = (
-            self._drain
-            and len(self._background) < DRAINS_MAX
-            and not (recording is not None and recording.lost)
-        )
+        drain = self._drain and len(self._background) < DRAINS_MAX and not self.order.stopped
         self._metrics.abandoned.labels("drain" if drain else "cancel").inc()
         if drain:
             self._background.start(self._drain_stream(), f"drain-{self.order.completion_id}")

@@ -7,8 +7,11 @@
     │   └── KeyReusedError       400  its idempotency key belongs to another request
     ├── InsufficientCreditError  402  the account can't pay; no SDK retries it
     ├── AccountClosedError       403  the account is frozen or closed
+    ├── MissingScopeError        403  the key is good, but not for this
+    ├── KeyLimitReachedError     429  a limit of the key does not admit it (key_limits.py)
     ├── AnswerNotKeptError       409  the answer under an idempotency key can't be shown again
     ├── BillingUnavailableError  503  it could not be found out whether the account can pay
+    ├── KeyCheckUnavailableError 503  it could not be found out whether the key is accepted
     ├── AnswersUnavailableError  503  it could not be found out whether a key has an answer
     ├── AnswerBrokeOffError      503  the process that made an answer for a key is gone
     ├── ReceiptNotFoundError     404  there is none, or it is somebody else's
@@ -104,6 +107,31 @@ class AccountClosedError(ServiceError):
 
     def __init__(self, code: str) -> None:
         super().__init__("The account may not be used. Please contact support.", code=code)
+
+
+class MissingScopeError(ServiceError):
+    """The key is good, but not for this."""
+
+    status = 403
+    code = "insufficient_permissions"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"You have insufficient permissions for this operation. Missing scopes: {scope}."
+        )
+
+
+class KeyCheckUnavailableError(ServiceError):
+    """The credits service, which knows the issued keys, gave no certain answer."""
+
+    status = 503
+    code = "key_check_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "API keys can't be checked at the moment. Please try again shortly.",
+            headers={"retry-after": "2"},
+        )
 
 
 class BillingUnavailableError(ServiceError):

@@ -119,6 +119,7 @@ class HoldRequest:
         amount_nanos: how much, in nano-USD.
         min_amount_nanos: the least that is of use; None for all or nothing.
         request_ref: the id of the HTTP request.
+        key_id: the issued key whose spend limits count too; None if none asked for it.
     """
 
     key: str
@@ -126,6 +127,7 @@ class HoldRequest:
     amount_nanos: int
     request_ref: str
     min_amount_nanos: int | None = None
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

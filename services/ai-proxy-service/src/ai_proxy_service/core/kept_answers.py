@@ -1,6 +1,8 @@
 """Reads of the store of answers: bounded in time, and what another process makes, as it comes."""
 
 import asyncio
+import contextlib
+import secrets
 import time
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -23,6 +25,7 @@ SILENCE_SECONDS_MAX = 15.0
 # has to stop before others may take it for dead.
 STORE_FAILS_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.05
+_TOKEN_BYTES = 16
 _NOT_KEPT = {
     KeyState.TOO_LARGE: ("idempotency_answer_too_large", "the answer was too large to be kept"),
     KeyState.LOST: ("idempotency_answer_lost", "the answer was lost with a server"),
@@ -33,6 +36,11 @@ _NOT_KEPT = {
 def not_kept(state: KeyState) -> AnswerNotKeptError:
     """Return the error for an answer that was charged, but can't be shown."""
     return AnswerNotKeptError(*_NOT_KEPT[state])
+
+
+def new_token() -> bytes:
+    """Return a token that names one run."""
+    return secrets.token_bytes(_TOKEN_BYTES)
 
 
 class CheckedStore:
@@ -114,8 +122,19 @@ class KeptReader:
             return pieces
         more = await self._next()
         if more is None:
+            if self.silent:
+                await self._free()
             raise AnswerBrokeOffError
         return more
+
+    async def _free(self) -> None:
+        """Let the next repeat be answered anew; if this one was charged, let it be told so."""
+        token, store = new_token(), self._store.store
+        claim = store.claim(self._name, self.entry.fingerprint, token, self.entry)
+        with contextlib.suppress(AnswersUnavailableError):
+            entry = await self._store.ask(claim)
+            if entry.token == token:
+                await self._store.ask(store.drop(self._name, token))
 
     async def _next(self) -> list[bytes] | None:
         """Return what has come since; nothing at the end, None if its run is gone or silent."""
@@ -126,10 +145,13 @@ class KeptReader:
                 self._beat_at = now
             self.entry = entry
             self._position += len(pieces)
-            if pieces or (entry.state is KeyState.DONE and self._position >= entry.pieces):
-                return pieces
             if entry.state in _NOT_KEPT:
                 raise not_kept(entry.state)
+            if pieces or (entry.state is KeyState.DONE and self._position >= entry.pieces):
+                return pieces
+            if entry.state is KeyState.DONE:
+                # The store has forgotten what it should have.
+                raise not_kept(KeyState.LOST)
             if now - self._beat_at > SILENCE_SECONDS_MAX:
                 self.silent = True
                 return None

@@ -98,6 +98,18 @@ class ProxyMetrics(MetricsRegistry):
             ("why",),
             registry=registry,
         )
+        self.key_checks = Counter(
+            "gateway_key_checks",
+            "Issued keys that the credits service was asked about: accepted, refused, or failed.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.key_limits_reached = Counter(
+            "gateway_key_limits_reached",
+            "Requests that a limit of their issued key refused, by limit.",
+            ("limit",),
+            registry=registry,
+        )
         self.idempotent = Counter(
             "gateway_idempotent_requests",
             "Requests with an idempotency key that were answered: first, or repeated.",

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ai_proxy_service.core.gemini import GenerateContentBody
+from ai_proxy_service.core.issued_keys import IssuedKey
+from ai_proxy_service.core.key_limits import UNLIMITED_USE, KeyUse
 from ai_proxy_service.core.moments import now_micros
 from ai_proxy_service.core.pricing import ModelPrice
 from ai_proxy_service.core.recording import Recording
@@ -47,7 +49,10 @@ class Order:
         completion_id: the id that the client sees; also makes the settlement's key.
         request_id: the HTTP request's id.
         account: who pays.
-        key_name: the name of the key that asked.
+        key_name: the name of the key that asked; an issued key's is its id.
+        issued_key: that key, if it is an issued one.
+        key_use: what it counts for among that key's limits.
+        end_user: whom the holder of an issued key asks for, in his own words.
         model: Gemini's id of the model.
         price: its price.
         catalog_version: where the price is from.
@@ -90,6 +95,9 @@ class Order:
     may_be_empty: bool = False
     candidates: int = 1
     recording: Recording | None = None
+    issued_key: IssuedKey | None = None
+    key_use: KeyUse = UNLIMITED_USE
+    end_user: str | None = None
     attempt: int = 1
     started_at_micros: int = field(default_factory=now_micros)
 
@@ -97,6 +105,16 @@ class Order:
     def billing_key(self) -> str:
         """What makes the idempotency keys of this attempt's hold and charge."""
         return billing_key(self.completion_id, self.attempt)
+
+    @property
+    def key_id(self) -> str | None:
+        """The issued key whose spend limits count; None for a configured key."""
+        return None if self.issued_key is None else self.issued_key.name
+
+    @property
+    def stopped(self) -> bool:
+        """Whether its answer may not go on, whoever waits for it."""
+        return self.recording is not None and self.recording.stopped
 
     @property
     def all_output_tokens(self) -> int:

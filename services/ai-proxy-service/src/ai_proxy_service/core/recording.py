@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from ai_proxy_service.core.answers import KeyState
+
 # An answer that weighs more can be read by those who wait for it, but is not kept.
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 
@@ -54,6 +56,13 @@ class AnswerReader(Protocol):
 class Recording:
     """An answer as it comes from the one run that makes it; any number of readers follow.
 
+    Args:
+        name: of its key.
+        fingerprint: of the request.
+        token: names the run.
+        charging: is awaited before each charge.
+        left: is called when its last reader leaves before its end.
+
     Attributes:
         name: of its key.
         fingerprint: of the request.
@@ -62,11 +71,12 @@ class Recording:
         complete: all of it has come.
         too_large: it weighs more than is kept.
         charged: a charge for it may have been made.
+        marked: the store knows that.
         lost: another run may answer the key, so this one has to stop.
+        stopped: nothing more is to be asked of Gemini for it; what it used is charged.
         ended: nothing more comes.
         error: why it broke off.
         keeping: taken while pieces are handed to the store.
-        charging: is awaited before each charge.
     """
 
     def __init__(
@@ -75,6 +85,7 @@ class Recording:
         fingerprint: bytes,
         token: bytes,
         charging: Callable[["Recording"], Awaitable[None]],
+        left: Callable[["Recording"], None],
     ) -> None:
         self.name = name
         self.fingerprint = fingerprint
@@ -83,11 +94,14 @@ class Recording:
         self.complete = False
         self.too_large = False
         self.charged = False
+        self.marked = False
         self.lost = False
+        self.stopped = False
         self.ended = False
         self.error: Exception | None = None
         self.keeping = asyncio.Lock()
         self._charging = charging
+        self._left = left
         self._weight_bytes = 0
         # The pieces from `_first` on; those before have been read by everybody.
         self._pieces: list[bytes] = []
@@ -95,6 +109,22 @@ class Recording:
         self._readers: set[RecordingReader] = set()
         self._changed = asyncio.Event()
         self._unkept = _Unkept()
+
+    @property
+    def state(self) -> KeyState:
+        """How far what has been handed to the store has come."""
+        if self.too_large:
+            return KeyState.TOO_LARGE
+        if not self.ended:
+            return KeyState.RUNNING
+        if not self.complete:
+            return KeyState.LOST
+        return KeyState.DONE if self._unkept.position == self._end else KeyState.RUNNING
+
+    @property
+    def unread(self) -> bool:
+        """Whether it goes on although nobody reads it."""
+        return not self.ended and not self._readers
 
     async def before_charge(self) -> None:
         """Say that the answer is about to be charged; see `Claim`."""
@@ -119,6 +149,11 @@ class Recording:
             self._first = self._end
             self._pieces.clear()
 
+    def stop(self) -> None:
+        """Have its run stopped."""
+        self.stopped = True
+        self.notify()
+
     def end(self, error: Exception | None = None) -> None:
         """Let readers know that nothing more comes."""
         self.ended = True
@@ -135,6 +170,8 @@ class Recording:
         """Forget a reader."""
         self._readers.discard(reader)
         self.notify()
+        if self.unread:
+            self._left(self)
 
     def pieces_from(self, position: int) -> list[bytes]:
         """Return the pieces from a position on."""

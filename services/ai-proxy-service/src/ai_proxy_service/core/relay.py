@@ -8,9 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ai_proxy_service.core.authorisation import (
-    HoldPolicy,
-)
+from ai_proxy_service.core.authorisation import HoldPolicy
 from ai_proxy_service.core.authoriser import Authorised, Authoriser
 from ai_proxy_service.core.background import BackgroundTasks
 from ai_proxy_service.core.beginnings import (
@@ -21,13 +19,9 @@ from ai_proxy_service.core.beginnings import (
 )
 from ai_proxy_service.core.charging import charge
 from ai_proxy_service.core.completion import DRAINS_MAX, Completion
-from ai_proxy_service.core.errors import (
-    unusable_answer,
-)
+from ai_proxy_service.core.errors import unusable_answer
 from ai_proxy_service.core.gemini import GeminiError
-from ai_proxy_service.core.gemini_answers import (
-    broken_finish,
-)
+from ai_proxy_service.core.gemini_answers import broken_finish
 from ai_proxy_service.core.interfaces import (
     NO_HOLD,
     BillingService,
@@ -39,7 +33,7 @@ from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.core.tries import Tries
-from ai_proxy_service.core.usage import TokenUsage
+from ai_proxy_service.core.usage import TokenUsage, UsageTally
 from ai_proxy_service.core.usage_log import UsageLog
 from service_kit.logging import get_logger
 
@@ -73,7 +67,7 @@ class Relay:
             policy=policy,
             background=self._background,
         )
-        self._opening: set[asyncio.Task[Completion]] = set()
+        self._opening: dict[asyncio.Task[Completion], Order] = {}
         self._running: set[Completion] = set()
 
     def start(self, order: Order) -> asyncio.Task[Completion]:
@@ -83,8 +77,10 @@ class Relay:
         """
         work = self.open(order) if order.streamed else self.collect(order)
         task = asyncio.create_task(work, name=f"open-{order.completion_id}")
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._opening[task] = order
+        task.add_done_callback(self._opening.pop)
+        order.key_use.join()
+        task.add_done_callback(lambda _: order.key_use.leave())
         return task
 
     def leave(self, opening: asyncio.Task[Completion]) -> None:
@@ -96,7 +92,8 @@ class Relay:
             if not opening.cancelled() and opening.exception() is None:
                 opening.result().abandon()
             return
-        if not self._drain or len(self._background) >= DRAINS_MAX:
+        stopped = self._opening[opening].stopped
+        if stopped or not self._drain or len(self._background) >= DRAINS_MAX:
             opening.cancel()
         self._background.start(_abandon(opening), opening.get_name())
 
@@ -152,11 +149,12 @@ class Relay:
     async def _open(self, tries: Tries) -> Completion:
         authorised = await self._authoriser.authorise(tries.order)
         stream: GeminiStream | None = None
+        tally = UsageTally(tries.order.tier)
         try:
             while True:
                 try:
                     stream = await self._open_upstream(tries.order, authorised)
-                    first, cut_off = await first_chunks(stream, tries.order, authorised.meter)
+                    first, cut_off = await first_chunks(stream, tally, authorised.meter)
                     break
                 except GeminiError as error:
                     if not tries.after(error):
@@ -165,9 +163,13 @@ class Relay:
                     if stream is not None:
                         await stream.aclose()
                         stream = None
+                        tally = UsageTally(tries.order.tier)
         except BaseException as error:
+            # Google charges for no request that fails, but for one that was left while it thought.
+            used = None if isinstance(error, GeminiError) else tally.usage
             undone = self._background.start_money(
-                self._undo(authorised.meter, stream), f"undo-{tries.order.billing_key}"
+                self._undo(tries.order, authorised.meter, stream, used),
+                f"undo-{tries.order.billing_key}",
             )
             if isinstance(error, GeminiError):
                 await asyncio.shield(undone)
@@ -176,6 +178,7 @@ class Relay:
             tries.order,
             stream=stream,
             first=first,
+            tally=tally,
             meter=authorised.meter,
             billing=self._billing,
             metrics=self._metrics,
@@ -187,6 +190,7 @@ class Relay:
             on_end=self._ended,
         )
         self._running.add(completion)
+        tries.order.key_use.join()
         return completion
 
     async def call(
@@ -207,7 +211,7 @@ class Relay:
             result, usage, estimated = await call()
         except BaseException as error:
             undone = self._background.start_money(
-                self._undo(meter, None), f"undo-{order.billing_key}"
+                self._undo(order, meter, None, None), f"undo-{order.billing_key}"
             )
             if isinstance(error, GeminiError):
                 await asyncio.shield(undone)
@@ -232,6 +236,7 @@ class Relay:
 
     def _ended(self, completion: Completion) -> None:
         self._running.discard(completion)
+        completion.order.key_use.leave()
         if self._billing.enforced:
             self._metrics.holds_open.dec()
 
@@ -244,11 +249,29 @@ class Relay:
             return await self._gemini.generate_completion_stream(order.model, body)
         return WholeAnswer(await self._gemini.generate_completion(order.model, body))
 
-    async def _undo(self, meter: Meter | None, stream: GeminiStream | None) -> None:
+    async def _undo(
+        self,
+        order: Order,
+        meter: Meter | None,
+        stream: GeminiStream | None,
+        used: TokenUsage | None,
+    ) -> None:
         if stream is not None:
             await stream.aclose()
         if meter is not None:
+            meter.stop()
             self._metrics.holds_open.dec()
+        if used is not None:
+            await charge(
+                order,
+                used,
+                meter.hold if meter else NO_HOLD,
+                billing=self._billing,
+                metrics=self._metrics,
+                log=self._log,
+                estimated=True,
+            )
+        elif meter is not None:
             await self._billing.release(meter.hold)
 
     async def aclose(self, timeout_seconds: float) -> None:

@@ -21,7 +21,7 @@ class ChargeRecord(msgspec.Struct, frozen=True):
         completion_id: the id that the client saw, or one made of it (`Order.answer_id`).
         attempt: 1, or 2 for the repetition of an answer that could not be used.
         account: who pays.
-        key_name: the name of the key that asked.
+        key_name: the name of the key that asked; an issued key's is its id.
         service_tier: Google's, whose prices were used.
         catalog_version: where the prices are from.
         usage: counts of tokens and lookups, without those that are zero.
@@ -88,13 +88,16 @@ class UsageLog(Protocol):
 class Receipts(Protocol):
     """Where records are found again."""
 
-    async def find(self, asked_id: str, name: str) -> list[ChargeRecord]:
+    async def find(
+        self, asked_id: str, name: str, account: str | None = None
+    ) -> list[ChargeRecord]:
         """Return the charges of an answer; waits a moment for what is not there yet.
 
         Args:
             asked_id: the answer's id, or its request's; of a request id that a client used again,
                 the latest answer is meant.
             name: of the key whose holder asks; what they may not see is left out.
+            account: whose charges they may see besides the key's own; None for `name`'s.
 
         Raises:
             ReceiptsUnavailableError: the log can't be read.

@@ -48,6 +48,7 @@ WHERE changed_at < :oldest OR (
     token = :stale_token AND beat = :stale_beat AND state = 'running' AND charged = 0
 )
 """
+_KEEP = "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)"
 _REPORT = """
 UPDATE answers SET state = :state, charged = charged OR :charged, beat = beat + 1,
     pieces = :pieces, changed_at = :now, weight_bytes = CASE WHEN :state = 'done'
@@ -156,10 +157,11 @@ class SqliteAnswerStore:
         keeps = report.state in {KeyState.RUNNING, KeyState.DONE}
         if report.pieces and keeps:
             # They count once the report is there, which says how many there are.
-            await self._quick.executemany(
-                "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)",
-                [(token, report.position + i, piece) for i, piece in enumerate(report.pieces)],
-            )
+            rows = [(token, report.position + i, piece) for i, piece in enumerate(report.pieces)]
+            # Closed where it ran: one that is forgotten here would reset the statement, which the
+            # connection's thread may be using for another report.
+            async with self._quick.executemany(_KEEP, rows):
+                pass
         matters = report.charged or report.state is not KeyState.RUNNING
         cursor = await (self._durable if matters else self._quick).execute(
             _REPORT,

@@ -1,4 +1,4 @@
-"""Billing through the credits service, or logging only where none is configured."""
+"""Billing through the credits service."""
 
 import asyncio
 from collections.abc import Mapping
@@ -85,6 +85,8 @@ class CreditsBillingService:
         }
         if request.min_amount_nanos is not None:
             body["min_amount"] = usd_text(request.min_amount_nanos)
+        if request.key_id is not None:
+            body["key_id"] = request.key_id
         return await self._api.call("POST", "/api/v1/holds", body, key=request.key)
 
     async def withdraw(self, request: HoldRequest) -> None:
@@ -165,10 +167,8 @@ class CreditsBillingService:
         try:
             answer = await self._api.call("POST", "/api/v1/bill", body, key=key, tries=tries)
         except LedgerRefusalError as refusal:
-            gone = refusal.code in {"hold_ended", "hold_not_found"}
-            if gone and "hold_id" in body and refusal.hold_status in _ENDED_UNCHARGED:
-                # Somebody released the hold; what was used is still owed.
-                return await self._bill(key, {k: v for k, v in body.items() if k != "hold_id"})
+            if "hold_id" in body and _is_owed_without_hold(refusal):
+                return await self._bill(key, _without_hold(body))
             raise PermanentRefusalError(str(refusal)) from refusal
         except (InsufficientCreditError, AccountClosedError) as refusal:
             raise PermanentRefusalError(str(refusal)) from refusal
@@ -212,6 +212,26 @@ def bill_body(settlement: Settlement) -> dict[str, Any]:
     return body
 
 
+def _without_hold(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the charge at once of what was to be captured from a hold.
+
+    It names no key: a limit of the key's must not refuse what has been used.
+    """
+    return {name: value for name, value in body.items() if name != "hold_id"}
+
+
+def _is_owed_without_hold(refusal: LedgerRefusalError) -> bool:
+    """Tell whether somebody released the hold: what was used is still owed.
+
+    If that was found out before, and the answer to the charge without the hold was lost, then the
+    key stands for that charge already.
+    """
+    if refusal.code == "idempotency_key_reused":
+        return True
+    gone = refusal.code in {"hold_ended", "hold_not_found"}
+    return gone and refusal.hold_status in _ENDED_UNCHARGED
+
+
 def _shortfall_nanos(answer: Mapping[str, Any]) -> int:
     return nanos_of_usd(str(answer.get("shortfall", "0")))
 
@@ -246,41 +266,3 @@ def _balance(answer: Mapping[str, Any]) -> Balance:
         nanos_of_usd(answer["spendable"]) if "spendable" in answer else available_nanos,
         answer["status"],
     )
-
-
-class LoggingBillingService:
-    """Enforces nothing: each charge is logged and counted, as the start-up log says."""
-
-    enforced = False
-
-    async def balance(self, account: str) -> Balance | None:
-        """Nobody needs any credit."""
-        return None
-
-    async def hold(self, request: HoldRequest) -> Hold:
-        """Reserve nothing."""
-        return Hold("", request.amount_nanos, None)
-
-    async def withdraw(self, request: HoldRequest) -> None:
-        """Nothing is reserved."""
-
-    async def raise_hold(self, hold: Hold, amount_nanos: int, progress_nanos: int) -> Hold:
-        """Reserve nothing."""
-        return Hold("", amount_nanos, None)
-
-    async def settle(self, settlement: Settlement) -> Settled:
-        """Write the charge to the log."""
-        _log.info(
-            "charge_not_billed",
-            account=settlement.account,
-            amount_usd=usd_text(settlement.amount_nanos),
-            usage=settlement.usage,
-            **settlement.metadata,
-        )
-        return Settled(settlement.amount_nanos, None, status="not_billed")
-
-    async def release(self, hold: Hold) -> None:
-        """Nothing is reserved."""
-
-    async def aclose(self) -> None:
-        """Nothing is open."""

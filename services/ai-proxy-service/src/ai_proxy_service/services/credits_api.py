@@ -7,7 +7,7 @@ an ingress in front of the service has statuses of its own.
 import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -30,6 +30,8 @@ CONNECT_SECONDS_MAX = 1.0
 # In a burst calls wait here for a connection, which costs the ledger nothing.
 QUEUE_SECONDS_MAX = 8.0
 RETRY_PAUSE_SECONDS = 0.1
+# Begins the names of an issued key's spend limits; those of its account have none such.
+_OF_KEY = "key_"
 _PROBLEM = "application/problem+json"
 _REFUSED_FOR_GOOD = frozenset(
     {"account_not_found", "hold_ended", "hold_not_found", "idempotency_key_reused"}
@@ -130,6 +132,16 @@ class CreditsApi:
             detail = str(problem.get("detail", ""))
             raise LedgerRefusalError(status, code, detail, problem.get("hold_status"))
 
+    async def readiness(
+        self, timeout_seconds: float
+    ) -> Literal["ready", "not ready", "unreachable"]:
+        """Ask whether the service can serve."""
+        try:
+            answer = await self._client.get("/ready", timeout=timeout_seconds)
+        except httpx.HTTPError:
+            return "unreachable"
+        return "ready" if answer.status_code == HTTPStatus.OK else "not ready"
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
@@ -162,7 +174,10 @@ def _insufficient(problem: Mapping[str, Any]) -> InsufficientCreditError:
     )
     reason = "Your credit is not sufficient for this request"
     if problem.get("code") == "spend_limit_reached":
-        reason = f"Your account's spend limit ({problem.get('limit')}) does not allow this request"
+        limit = str(problem.get("limit"))
+        whose = "API key" if limit.startswith(_OF_KEY) else "account"
+        period = limit.removeprefix(_OF_KEY)
+        reason = f"Your {whose}'s spend limit ({period}) does not allow this request"
         if not retryable:
             advice = "Wait until it begins anew, or ask for a higher one."
     return InsufficientCreditError(

@@ -181,13 +181,15 @@ class QueuedUsageLog:
                 consequence="answers and charges go on; their records wait in memory",
             )
 
-    async def find(self, asked_id: str, name: str) -> list[ChargeRecord]:
+    async def find(
+        self, asked_id: str, name: str, account: str | None = None
+    ) -> list[ChargeRecord]:
         """See `Receipts`."""
         await self._flushed()
         before: list[ChargeRecord] = []
         for pause_seconds in (*_FIND_PAUSES_SECONDS, 0):
             try:
-                found = await self._store.find(asked_id, name)
+                found = await self._store.find(asked_id, name, account)
             except Exception as error:
                 _log.warning("usage_log_not_read", error=f"{type(error).__name__}: {error}")
                 raise ReceiptsUnavailableError from error

@@ -69,15 +69,18 @@ class UsageStore:
 
         await self._database.run(work)
 
-    async def find(self, asked_id: str, name: str) -> list[ChargeRecord]:
+    async def find(
+        self, asked_id: str, name: str, account: str | None = None
+    ) -> list[ChargeRecord]:
         """Return the charges of one answer.
 
         Args:
             asked_id: a completion id of it, or its request's; of a request id that a client
                 used again, the latest answer is meant.
             name: of the key whose holder asks; what they may not see is left out.
+            account: whose charges they may see besides the key's own; None for `name`'s.
         """
-        visible = or_(charges.c.key_name == name, charges.c.account == name)
+        visible = or_(charges.c.key_name == name, charges.c.account == (account or name))
         latest = (
             select(charges.c.completion_id)
             .where(charges.c.request_id == asked_id, visible)

@@ -120,6 +120,7 @@ def as_chat(request: TextRequest, prompt: str) -> ChatRequest:
         logit_bias=request.logit_bias,
         google=request.google,
         extra_body=request.extra_body,
+        user=request.user or request.user_id,
     )
 
 

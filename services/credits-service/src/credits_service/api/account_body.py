@@ -6,7 +6,7 @@ from credits_service.api import wire
 from credits_service.core.moments import moment_or_none, rfc3339
 from credits_service.core.money import optional_usd, usd_from_nanos
 from credits_service.ledger.lots import order_of
-from credits_service.ledger.spending import spendable, spent
+from credits_service.ledger.spending import Spender, spendable, spent
 from credits_service.ledger.state import Account, AccountState, Lot
 
 
@@ -19,7 +19,6 @@ def account_body(state: AccountState, now_micros: int) -> wire.AccountResponse:
 
 def account_summary(account: Account, now_micros: int) -> wire.AccountSummary:
     """Write an account's figures."""
-    used = spent(account, now_micros)
     return wire.AccountSummary(
         user_id=account.user_id,
         status=account.status,
@@ -35,14 +34,20 @@ def account_summary(account: Account, now_micros: int) -> wire.AccountSummary:
             month=optional_usd(account.limit_month_nanos),
             total=optional_usd(account.limit_total_nanos),
         ),
-        spent=wire.SpentBody(
-            day=usd_from_nanos(used.day_nanos),
-            month=usd_from_nanos(used.month_nanos),
-            total=usd_from_nanos(used.total_nanos),
-        ),
+        spent=spent_body(account, now_micros),
         seq=account.seq,
         created_at=rfc3339(account.created_at_micros),
         updated_at=rfc3339(account.updated_at_micros),
+    )
+
+
+def spent_body(spender: Spender, now_micros: int) -> wire.SpentBody:
+    """Write what charges took of an account, or for one of its keys."""
+    used = spent(spender, now_micros)
+    return wire.SpentBody(
+        day=usd_from_nanos(used.day_nanos),
+        month=usd_from_nanos(used.month_nanos),
+        total=usd_from_nanos(used.total_nanos),
     )
 
 

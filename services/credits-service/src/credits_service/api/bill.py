@@ -58,6 +58,7 @@ def operation_from(body: BillRequest) -> Charge:
         price=document("price", body.price),
         metadata=document("metadata", body.metadata),
         exact_cost_picos=_exact_cost(body, nanos),
+        key_id=body.key_id,
     )
 
 

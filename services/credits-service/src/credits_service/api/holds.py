@@ -143,6 +143,5 @@ async def read_hold(request: Request, hold_id: str) -> Response:
         raise hold_unknown(hold_id)
     hold, snapshot = found
     state = as_of(snapshot.state, snapshot.now_micros)
-    return json_response(
-        hold_response(state.holds.get(hold.id, hold), standing(state, snapshot.now_micros))
-    )
+    figures = standing(state, snapshot.now_micros, state.key(hold.key_id))
+    return json_response(hold_response(state.holds.get(hold.id, hold), figures))

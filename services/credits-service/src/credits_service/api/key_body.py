@@ -4,14 +4,22 @@ from typing import Any
 
 import msgspec
 
+from credits_service.api.account_body import spent_body
 from credits_service.api.amounts import optional_nanos
 from credits_service.api.problems import invalid
 from credits_service.api.requests import document, optional_moment
 from credits_service.api.wire import SpendLimits
-from credits_service.api.wire_keys import KeyBody, KeyEventBody, KeyPatch, KeyRequest, Verdict
+from credits_service.api.wire_keys import (
+    KeyBody,
+    KeyDetail,
+    KeyEventBody,
+    KeyPatch,
+    KeyRequest,
+    Verdict,
+)
 from credits_service.api.wire_requests import LimitsPatch
 from credits_service.core.moments import moment_or_none, rfc3339
-from credits_service.core.money import optional_usd
+from credits_service.core.money import optional_usd, usd_from_nanos
 from credits_service.keys.rules import (
     CACHE_SECONDS,
     accepted_until_micros,
@@ -19,6 +27,7 @@ from credits_service.keys.rules import (
     status_of,
 )
 from credits_service.keys.state import IssuedKey, KeyEvent, KeyRecord, KeySecret, Reason
+from credits_service.ledger.state import KeySpending
 
 _PLAIN = ("name", "disabled", "rpm", "tpm", "max_concurrent")
 _NULL = msgspec.Raw(b"null")
@@ -56,6 +65,15 @@ def key_body(record: KeyRecord, now_micros: int) -> KeyBody:
         grace_until=None if before is None else moment_or_none(before.ends_at_micros),
         revoked_at=moment_or_none(key.revoked_at_micros),
         metadata=_document(key.metadata),
+    )
+
+
+def key_detail(record: KeyRecord, spending: KeySpending, now_micros: int) -> KeyDetail:
+    """Write a key and what it has spent in the day and the month of a moment, and ever."""
+    return KeyDetail(
+        **msgspec.structs.asdict(key_body(record, now_micros)),
+        spent=spent_body(spending, now_micros),
+        held=usd_from_nanos(spending.held_nanos),
     )
 
 

@@ -7,7 +7,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from credits_service.api.key_body import accepted, event_body, key_body, not_accepted
+from credits_service.api.key_body import (
+    accepted,
+    event_body,
+    key_body,
+    key_detail,
+    not_accepted,
+)
 from credits_service.api.key_changes import existing, key_unknown
 from credits_service.api.openapi import documented, query_parameter
 from credits_service.api.paging import CURSOR, LIMIT, bad_cursor, from_cursor, to_cursor
@@ -16,7 +22,7 @@ from credits_service.api.requests import is_user_id, page_limit, read
 from credits_service.api.responses import json_response
 from credits_service.api.services import services_of
 from credits_service.api.wire_keys import (
-    KeyBody,
+    KeyDetail,
     KeyEventPage,
     KeyPage,
     Verdict,
@@ -24,8 +30,8 @@ from credits_service.api.wire_keys import (
 )
 from credits_service.db.key_writes import Actor
 from credits_service.keys.rules import refusal
-from credits_service.keys.secret import is_prefix, presented
 from credits_service.middleware.auth import ADMIN, READ, authorized
+from service_kit.issued_keys import is_prefix, presented
 from service_kit.request_id import current_request_id
 
 router = APIRouter(prefix="/keys", tags=["keys"])
@@ -89,16 +95,20 @@ async def list_keys(request: Request) -> Response:
     return json_response(KeyPage([key_body(record, now_micros) for record in page], cursor))
 
 
-@router.get("/{key_id}", summary="Read a key", **documented(response=KeyBody, problems=(403, 404)))
+@router.get(
+    "/{key_id}",
+    summary="Read a key, and what it has spent",
+    **documented(response=KeyDetail, problems=(403, 404)),
+)
 async def read_key(request: Request, key_id: str) -> Response:
     """Show a key as it is at this moment; its secret is not kept."""
     authorized(request, ADMIN)
-    found, now_micros = await services_of(request).key_queries.keys(
-        limit=1, key_id=existing(key_id)
-    )
+    queries = services_of(request).key_queries
+    found, now_micros = await queries.keys(limit=1, key_id=existing(key_id))
     if not found:
         raise key_unknown()
-    return json_response(key_body(found[0], now_micros))
+    spending = await queries.spending(key_id)
+    return json_response(key_detail(found[0], spending, now_micros))
 
 
 @router.get(

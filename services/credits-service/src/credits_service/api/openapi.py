@@ -38,6 +38,7 @@ _TYPES: tuple[type[msgspec.Struct], ...] = (
     wire_keys.RotateRequest,
     wire_keys.VerifyRequest,
     wire_keys.KeyBody,
+    wire_keys.KeyDetail,
     wire_keys.IssuedKeyBody,
     wire_keys.KeyPage,
     wire_keys.KeyEventPage,

@@ -22,6 +22,7 @@ from credits_service.ledger.answers import (
     TransactionUnknown,
     Unacceptable,
 )
+from credits_service.ledger.spending import LimitName
 from service_kit.errors import ServiceError
 
 PROBLEM_JSON = "application/problem+json"
@@ -177,6 +178,11 @@ def _request_refused(refusal: KeyReused | ReferenceUsed | Unacceptable) -> Servi
     )
 
 
+def _limit_text(limit: LimitName) -> str:
+    period = limit.removeprefix("key_")
+    return f"{period} limit" if period == limit else f"{period} limit of the key"
+
+
 def _insufficient(refusal: Insufficient) -> ServiceError:
     available = usd_from_nanos(refusal.available_nanos)
     required = usd_from_nanos(refusal.required_nanos)
@@ -192,7 +198,7 @@ def _insufficient(refusal: Insufficient) -> ServiceError:
     else:
         code, what = (
             "spend_limit_reached",
-            f"may spend {available} USD more ({refusal.limit} limit)",
+            f"may spend {available} USD more ({_limit_text(refusal.limit)})",
         )
         way_out = "Only time or a higher limit helps."
         extra["limit"] = refusal.limit

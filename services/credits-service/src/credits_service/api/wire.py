@@ -46,7 +46,10 @@ class HoldBody(msgspec.Struct):
 
 
 class HoldResponse(HoldBody):
-    """A hold, and its account's figures; `spendable` is what is available within the limits."""
+    """A hold, and its account's figures.
+
+    `spendable` is what is available within the limits of the account and of the hold's key.
+    """
 
     balance: Usd
     held: Usd
@@ -158,7 +161,8 @@ class Problem(msgspec.Struct):
     """An error (RFC 9457).
 
     402 adds `available` (what could be spent), `required`, `retryable` (waiting for running
-    requests may help) and, if it is a spend limit that is reached, `limit`. Where the header
+    requests may help) and, if it is a spend limit that is reached, `limit`: the account's `day`,
+    `month` or `total`, or `key_day`, `key_month` or `key_total` of the issued key. Where the header
     `Retry-After` says when to try again, `retry_after_seconds` does as well: items of a batch
     have no headers.
     """

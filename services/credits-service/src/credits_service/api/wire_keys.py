@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from credits_service.api.wire import SpendLimits
+from credits_service.api.wire import SpendLimits, SpentBody
 from credits_service.api.wire_requests import LimitsPatch
-from credits_service.api.wire_types import Document, Identifier, Moment, UserId
+from credits_service.api.wire_types import Document, Identifier, Moment, Usd, UserId
 from credits_service.keys.state import EventKind, KeyStatus, Reason, Scope
 
 _GRACE_SECONDS_MAX = 30 * 86_400
@@ -28,7 +28,7 @@ _Expiry = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 class KeyRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Make a key for an account. What is null or missing has no limit.
 
-    `limits` are kept and shown; charges are held against the limits of accounts only.
+    `limits` bind the holds and charges that name the key, beside those of its account.
     """
 
     account: UserId
@@ -99,6 +99,13 @@ class KeyBody(msgspec.Struct):
     grace_until: Moment | None
     revoked_at: Moment | None
     metadata: Document
+
+
+class KeyDetail(KeyBody):
+    """A key, what charges took for it, and what its holds reserve, as last booked."""
+
+    spent: SpentBody
+    held: Usd
 
 
 class IssuedKeyBody(KeyBody):

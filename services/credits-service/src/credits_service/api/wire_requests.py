@@ -23,7 +23,11 @@ _ITEM = Meta(extra_json_schema={"$ref": "#/components/schemas/BatchItem"})
 
 
 class BillRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Take credit, at once or as the capture of a hold."""
+    """Take credit, at once or as the capture of a hold.
+
+    `key_id` names the issued key that a charge at once counts for, one of the account's: its spend
+    limits count as the account's do. A capture counts for the key of its hold, whatever is named.
+    """
 
     user_id: UserId
     amount: Amount
@@ -33,10 +37,15 @@ class BillRequest(msgspec.Struct, forbid_unknown_fields=True):
     usage: dict[str, Any] | None = None
     price: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    key_id: Identifier | None = None
 
 
 class HoldRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Reserve credit for a request that is about to be served."""
+    """Reserve credit for a request that is about to be served.
+
+    `key_id` names the issued key that asks, one of the account's: its spend limits count as the
+    account's do, for the hold, its raises and the charges on it.
+    """
 
     user_id: UserId
     amount: Amount

@@ -66,8 +66,8 @@ def create(
 ) -> None:
     """Make a key that pays from an account. It is shown once, on standard output, and not kept.
 
-    --day, --month and --total are kept with it; charges are held against the limits of accounts
-    only (credits limits).
+    --day, --month and --total bind what is spent with it, beside the limits of the account
+    (credits limits).
 
     Examples:
       credits keys create ann --name "Ann's laptop"
@@ -265,6 +265,8 @@ def _show(session: Session, found: Json) -> None:
         return
     facts = [(name, _text(found[name])) for name in _FACTS]
     facts += [(f"limit ({window})", limit) for window, limit in found["limits"].items()]
+    facts += [(f"spent ({window})", amount) for window, amount in found.get("spent", {}).items()]
+    facts += [("held", found["held"])] if "held" in found else []
     facts += [("key", found["key"])] if "key" in found else []
     session.output.facts(f"{found['name']}: {found['account']}", facts)
 

@@ -17,13 +17,14 @@ from credits_service.db.audit_keys import audit_keys
 from credits_service.db.audit_whole import audit_whole
 from credits_service.db.bulk import columns_of, member_of, members
 from credits_service.db.history import account_pages, count_transactions, history_rows
+from credits_service.db.key_spending import key_spendings
 from credits_service.db.progress import Report, silent
 from credits_service.db.streams import Row, grouped, merged, streamed
-from credits_service.db.tables import holds, lots, transactions
+from credits_service.db.tables import holds, issued_keys, lots, transactions
 from credits_service.ledger.invariants import AccountAudit
 from credits_service.ledger.journal import Transaction
 from credits_service.ledger.refund_audit import audit_refunds
-from credits_service.ledger.state import Account, Lot
+from credits_service.ledger.state import Account, KeySpending, Lot
 from credits_service.ledger.violations import Violation, Violations
 
 _WIDTH = len(rows.TRANSACTION)
@@ -97,7 +98,8 @@ class _Run:
         async for row in streamed(self._connection, query, users):
             lot = rows.lot_from(row)
             lots_of[lot.user_id].append(lot)
-        audits = {a.user_id: AccountAudit(a, lots_of[a.user_id]) for a in page}
+        keys_of = await self._keys_of(users)
+        audits = {a.user_id: AccountAudit(a, lots_of[a.user_id], keys_of[a.user_id]) for a in page}
         await self._check_transactions(audits)
         await self._check_holds(audits, users)
         await self._check_refunds(audits, users)
@@ -105,6 +107,14 @@ class _Run:
             account_audit.finish()
             self.violations.merge(account_audit.violations)
         self._report()
+
+    async def _keys_of(self, users: dict[str, Any]) -> dict[str, list[KeySpending]]:
+        found: dict[str, list[KeySpending]] = defaultdict(list)
+        query = key_spendings().where(member_of(issued_keys.c.account, "users", self._dialect))
+        async for row in streamed(self._connection, query, users):
+            key = rows.key_spending_from(row)
+            found[key.user_id].append(key)
+        return found
 
     def _report(self) -> None:
         self._report_to("transactions checked", self.transactions, self._total)

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from credits_service.db.sums import sum_in_parts, sum_of
-from credits_service.db.tables import accounts, entries, transactions
+from credits_service.db.tables import accounts, entries, issued_keys, key_spending, transactions
 from credits_service.ledger.violations import Violation
 
 _MAX_FOUND = 20
@@ -45,6 +45,31 @@ _CHECKS: tuple[tuple[str, str, Select[Any]], ...] = (
         )
         .where(accounts.c.user_id.is_(None))
         .group_by(transactions.c.user_id),
+    ),
+    (
+        "23 issued keys belong to accounts",
+        "key",
+        select(issued_keys.c.account, issued_keys.c.id)
+        .join_from(issued_keys, accounts, accounts.c.user_id == issued_keys.c.account, isouter=True)
+        .where(accounts.c.user_id.is_(None)),
+    ),
+    (
+        "23 each issued key has its counters",
+        "key",
+        select(issued_keys.c.account, issued_keys.c.id)
+        .join_from(
+            issued_keys, key_spending, key_spending.c.key_id == issued_keys.c.id, isouter=True
+        )
+        .where(key_spending.c.key_id.is_(None)),
+    ),
+    (
+        "23 counters belong to issued keys",
+        "key",
+        select(literal(None), key_spending.c.key_id)
+        .join_from(
+            key_spending, issued_keys, issued_keys.c.id == key_spending.c.key_id, isouter=True
+        )
+        .where(issued_keys.c.id.is_(None)),
     ),
     (
         "2 amounts are in USD",

@@ -14,9 +14,12 @@ from credits_service.db.key_rows import (
     records_from,
     secrets_query,
 )
+from credits_service.db.key_spending import key_spendings
 from credits_service.db.queries import LedgerQueries
+from credits_service.db.rows import key_spending_from
 from credits_service.db.tables import issued_keys, key_events, key_secrets
 from credits_service.keys.state import IssuedKey, KeyEvent, KeyRecord, KeySecret
+from credits_service.ledger.state import KeySpending
 
 
 class FoundKey(NamedTuple):
@@ -85,6 +88,12 @@ class KeyQueries:
             ids = members((key.id for key in found), dialect)
             secrets = await connection.execute(secrets_query(dialect), {"ids": ids})
             return records_from(found, secrets), await self._queries.now(connection)
+
+    async def spending(self, key_id: str) -> KeySpending:
+        """Read the limits and counters of a key that is there."""
+        query = key_spendings().where(issued_keys.c.id == key_id)
+        async with self._queries.connection() as connection:
+            return key_spending_from((await connection.execute(query)).one())
 
     async def events(self, key_id: str, *, before: int | None, limit: int) -> list[KeyEvent] | None:
         """Read what happened to a key, newest first, from before a number.

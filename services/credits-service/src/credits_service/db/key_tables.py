@@ -52,6 +52,21 @@ issued_keys = Table(
 # An account's keys, newest first.
 Index("ix_issued_keys_account", issued_keys.c.account, issued_keys.c.id)
 
+# Made with the key, and changed by the ledger alone, under the lock of the key's account.
+key_spending = Table(
+    "key_spending",
+    metadata,
+    Column("key_id", String(36), ForeignKey("issued_keys.id"), primary_key=True),
+    Column("held_nanos", BigInteger, nullable=False, server_default="0"),
+    Column("spent_total_nanos", BigInteger, nullable=False, server_default="0"),
+    Column("spent_day_nanos", BigInteger, nullable=False, server_default="0"),
+    Column("spent_month_nanos", BigInteger, nullable=False, server_default="0"),
+    Column("spent_at_micros", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("held_nanos >= 0", name="held"),
+    # As the accounts' rows: room for new versions of a hot row.
+    postgresql_with={"fillfactor": 60},
+)
+
 key_secrets = Table(
     "key_secrets",
     metadata,

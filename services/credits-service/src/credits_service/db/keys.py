@@ -27,7 +27,7 @@ from credits_service.db.key_writes import (
     update_key,
 )
 from credits_service.db.load import Clock, Loader
-from credits_service.db.tables import issued_keys, key_secrets
+from credits_service.db.tables import issued_keys, key_secrets, key_spending
 from credits_service.keys.rules import changed, rotated, secret_of
 from credits_service.keys.secret import NewSecret
 from credits_service.keys.state import IssuedKey, KeyRecord
@@ -103,6 +103,7 @@ class KeyStore:
             )
             first = secret_of(key_id, 1, secret, now)
             connection.execute(insert(issued_keys).values(key_values(key)))
+            connection.execute(insert(key_spending).values(key_id=key_id))
             connection.execute(insert(key_secrets).values(secret_values(first)))
             add_event(
                 connection,

@@ -11,7 +11,14 @@ from credits_service.db.load_queries import load_queries
 from credits_service.ledger.batch import Command, Loaded
 from credits_service.ledger.idempotency import IdempotencyKey, Remembered
 from credits_service.ledger.journal import Transaction
-from credits_service.ledger.operations import AmendHold, Charge, Refund, ReleaseHold, TopUp
+from credits_service.ledger.operations import (
+    AmendHold,
+    Charge,
+    PlaceHold,
+    Refund,
+    ReleaseHold,
+    TopUp,
+)
 from credits_service.ledger.refunds import Refundable, returned_by
 from credits_service.ledger.state import AccountState
 
@@ -53,6 +60,7 @@ class Loader:
             keys=self._members({key.key for key in keys}),
         )
         _add_lots_and_holds(states, lots, holds)
+        self._add_issued_keys(connection, states, commands)
         return Loaded(
             now_micros=now,
             states=states,
@@ -144,6 +152,21 @@ class Loader:
             return states, self.now(connection)
         return states, max(row[-1] for row in found)
 
+    def _add_issued_keys(
+        self,
+        connection: Connection,
+        states: Mapping[str, AccountState],
+        commands: Sequence[Command],
+    ) -> None:
+        """Read the keys that commands and holds name; what is none, or another's, is left out."""
+        named = _named_issued_keys(states, commands)
+        if not named:
+            return
+        for row in self._queries.key_spendings.read(connection, ids=self._members(named)):
+            key = rows.key_spending_from(row)
+            if key.user_id in states:
+                states[key.user_id].keys[key.key_id] = key
+
     def _used_references(
         self, connection: Connection, commands: Sequence[Command]
     ) -> frozenset[str]:
@@ -169,6 +192,16 @@ def _add_lots_and_holds(
         # A capture may name a hold of an account that it is not about.
         if hold.user_id in states:
             states[hold.user_id].holds[hold.id] = hold
+
+
+def _named_issued_keys(states: Mapping[str, AccountState], commands: Sequence[Command]) -> set[str]:
+    asked = {
+        command.operation.key_id
+        for command in commands
+        if isinstance(command.operation, Charge | PlaceHold)
+    }
+    held = {hold.key_id for state in states.values() for hold in state.holds.values()}
+    return {key_id for key_id in asked | held if key_id is not None}
 
 
 def _named_holds(commands: Sequence[Command]) -> set[str]:

@@ -20,7 +20,15 @@ from sqlalchemy.dialects.postgresql import asyncpg
 
 from credits_service.db import rows
 from credits_service.db.bulk import Row, columns_of, member_of
-from credits_service.db.tables import accounts, holds, idempotency_keys, lots, transactions
+from credits_service.db.key_spending import key_spendings
+from credits_service.db.tables import (
+    accounts,
+    holds,
+    idempotency_keys,
+    issued_keys,
+    lots,
+    transactions,
+)
 
 # How many due holds a batch settles: one transaction must stay short, however many there are.
 DUE_HOLDS_MAX = 1_000
@@ -85,6 +93,7 @@ class LoadQueries(NamedTuple):
     rest: QueriesTogether
     named_lots: Query
     references: Query
+    key_spendings: Query
 
 
 def load_queries(dialect: str) -> LoadQueries:
@@ -117,6 +126,7 @@ def load_queries(dialect: str) -> LoadQueries:
         references=query(
             select(lots.c.reference).where(member_of(lots.c.reference, "references", dialect))
         ),
+        key_spendings=query(key_spendings().where(member_of(issued_keys.c.id, "ids", dialect))),
     )
 
 

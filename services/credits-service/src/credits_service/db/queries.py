@@ -14,11 +14,12 @@ from credits_service.db import rows
 from credits_service.db.bulk import columns_of
 from credits_service.db.engine import Database
 from credits_service.db.failures import Failure, classify
+from credits_service.db.key_spending import key_spendings
 from credits_service.db.load import Clock
 from credits_service.db.migrate import is_migrated
 from credits_service.db.periods import last_seq
 from credits_service.db.statement_figures import StatementFigures
-from credits_service.db.tables import accounts, holds, lots, transactions
+from credits_service.db.tables import accounts, holds, issued_keys, lots, transactions
 from credits_service.ledger.journal import Transaction, TransactionKind
 from credits_service.ledger.state import Account, AccountState, Hold
 
@@ -114,7 +115,7 @@ class LedgerQueries:
         )
 
     async def hold(self, hold_id: str) -> tuple[Hold, Snapshot] | None:
-        """Read a hold and its account."""
+        """Read a hold, its account, and its issued key if it has one."""
         async with self.connection() as connection:
             query = select(*columns_of(holds, rows.HOLD)).where(holds.c.id == hold_id)
             found = (await connection.execute(query)).first()
@@ -124,6 +125,12 @@ class LedgerQueries:
             owner = (await connection.execute(_account(hold.user_id))).one()
             now = await self.now(connection)
             state = await self._state(connection, rows.account_from(owner), now)
+            if hold.key_id is not None:
+                wanted = key_spendings().where(
+                    issued_keys.c.id == hold.key_id, issued_keys.c.account == hold.user_id
+                )
+                for row in await connection.execute(wanted):
+                    state.keys[hold.key_id] = rows.key_spending_from(row)
             return hold, Snapshot(state, now)
 
     async def accounts(self, after: str | None, limit: int) -> tuple[list[Account], int]:

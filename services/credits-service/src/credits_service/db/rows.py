@@ -10,11 +10,12 @@ import msgspec
 
 from credits_service.ledger.events import Event
 from credits_service.ledger.journal import Entry, LotUse, Transaction
-from credits_service.ledger.state import Account, Hold, Lot, LotPart
+from credits_service.ledger.state import Account, Hold, KeySpending, Lot, LotPart
 
 ACCOUNT: Final = Account.__struct_fields__
 LOT: Final = Lot.__struct_fields__
 HOLD: Final = Hold.__struct_fields__
+KEY_SPENDING: Final = KeySpending.__struct_fields__
 TRANSACTION: Final = Transaction.__struct_fields__
 ENTRY: Final = Entry.__struct_fields__
 EVENT: Final = Event._fields
@@ -54,6 +55,14 @@ HOLD_CHANGES: Final = (
     "expires_at_micros",
     "ended_at_micros",
 )
+KEY_SPENDING_CHANGES: Final = (
+    "key_id",
+    "held_nanos",
+    "spent_total_nanos",
+    "spent_day_nanos",
+    "spent_month_nanos",
+    "spent_at_micros",
+)
 
 _HOLD_LOTS = HOLD.index("lots")
 _TRANSACTION_LOTS = TRANSACTION.index("lots")
@@ -77,6 +86,11 @@ def hold_from(row: Any) -> Hold:
     hold = Hold(*row)
     hold.lots = _parts(row[_HOLD_LOTS])
     return hold
+
+
+def key_spending_from(row: Any) -> KeySpending:
+    """Read what a key may spend and has spent from the columns `KEY_SPENDING`."""
+    return KeySpending(*row)
 
 
 def transaction_from(row: Any) -> Transaction:

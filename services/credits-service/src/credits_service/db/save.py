@@ -13,6 +13,7 @@ from credits_service.db.tables import (
     entries,
     holds,
     idempotency_keys,
+    key_spending,
     lots,
     transactions,
     webhook_events,
@@ -36,6 +37,7 @@ def save(connection: Connection, loaded: Loaded, outcome: Outcome) -> None:
     for table, names, pick in (
         (lots, (rows.LOT, rows.LOT_CHANGES), _lots_of),
         (holds, (rows.HOLD, rows.HOLD_CHANGES), _holds_of),
+        (key_spending, (rows.KEY_SPENDING, rows.KEY_SPENDING_CHANGES), _keys_of),
     ):
         _write_changes(connection, table, names, _all(before, pick), _all(after, pick))
     journal = outcome.journal
@@ -70,6 +72,10 @@ def _lots_of(state: AccountState) -> Mapping[str, msgspec.Struct]:
 
 def _holds_of(state: AccountState) -> Mapping[str, msgspec.Struct]:
     return state.holds
+
+
+def _keys_of(state: AccountState) -> Mapping[str, msgspec.Struct]:
+    return state.keys
 
 
 def _all(states: Mapping[str, AccountState], pick: _Pick) -> dict[str, msgspec.Struct]:

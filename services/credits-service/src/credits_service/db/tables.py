@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from credits_service.db.key_tables import issued_keys, key_events, key_secrets
+from credits_service.db.key_tables import issued_keys, key_events, key_secrets, key_spending
 from credits_service.db.metadata import metadata
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "issued_keys",
     "key_events",
     "key_secrets",
+    "key_spending",
     "lots",
     "metadata",
     "transactions",

@@ -9,8 +9,9 @@ import msgspec
 
 from credits_service.core.moments import MICROS_PER_SECOND, moment_or_none
 from credits_service.core.money import optional_usd
-from credits_service.keys.secret import NewSecret, PresentedKey
+from credits_service.keys.secret import NewSecret
 from credits_service.keys.state import IssuedKey, KeySecret, KeyStatus, Reason
+from service_kit.issued_keys import PresentedKey
 
 # How long the proxy may go by an answer: no longer than a revocation may take to bite.
 CACHE_SECONDS = 10

@@ -14,7 +14,8 @@ class Standing(msgspec.Struct, frozen=True):
     """An account's figures after an operation.
 
     Attributes:
-        spendable_nanos: what is available within the spend limits.
+        spendable_nanos: what is available within the spend limits: the account's, and those of
+            the issued key that the operation is about.
     """
 
     user_id: str
@@ -187,7 +188,7 @@ class ReferenceUsed(msgspec.Struct, frozen=True):
 class Unacceptable(msgspec.Struct, frozen=True):
     """A value that only the ledger can judge is wrong."""
 
-    field: Literal["amount", "expires_at"]
+    field: Literal["amount", "expires_at", "key_id"]
     reason: str
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from credits_service.ledger.answers import Standing
 from credits_service.ledger.journal import Draft, Journal, Origin, Transaction
 from credits_service.ledger.spending import spendable
-from credits_service.ledger.state import AccountState
+from credits_service.ledger.state import AccountState, KeySpending
 
 
 class Context(NamedTuple):
@@ -32,13 +32,13 @@ class Context(NamedTuple):
         )
 
 
-def standing(state: AccountState, now_micros: int) -> Standing:
-    """Return the account's figures as they are at a moment."""
+def standing(state: AccountState, now_micros: int, key: KeySpending | None = None) -> Standing:
+    """Return the account's figures as they are at a moment; with a key, what that can spend."""
     account = state.account
     return Standing(
         account.user_id,
         account.balance_nanos,
         account.held_nanos,
         account.seq,
-        spendable(account, now_micros).nanos,
+        spendable(account, now_micros, key).nanos,
     )

@@ -35,7 +35,7 @@ def expire_holds(state: AccountState, context: Context) -> None:
                 lots=(),
                 description=_EXPIRED_HOLD,
                 hold_id=hold.id,
-                details=capture_details("expired"),
+                details=capture_details("expired", state.key(hold.key_id)),
             )
             booked = settle(state, hold, used, template=template, end="expired", context=context)
             charged_nanos = -booked.amount_nanos

@@ -10,8 +10,9 @@ from credits_service.ledger.answers import (
     HoldPlaced,
     HoldUnknown,
     Insufficient,
+    Unacceptable,
 )
-from credits_service.ledger.charges import insufficient
+from credits_service.ledger.charges import KEY_UNKNOWN, insufficient
 from credits_service.ledger.context import Context, standing
 from credits_service.ledger.expiry import expire_lots
 from credits_service.ledger.operations import AmendHold, PlaceHold, ReleaseHold
@@ -22,15 +23,18 @@ from credits_service.ledger.state import AccountState, Hold
 
 def place_hold(
     state: AccountState, operation: PlaceHold, context: Context
-) -> HoldPlaced | Insufficient | AccountRefused:
+) -> HoldPlaced | Insufficient | AccountRefused | Unacceptable:
     """Reserve the amount, or what is available if that reaches the minimum."""
     account = state.account
     if account.status != "open":
         return AccountRefused(account.user_id, account.status)
+    key = state.key(operation.key_id)
+    if key is None and operation.key_id is not None:
+        return KEY_UNKNOWN
     minimum = operation.min_amount_nanos or operation.amount_nanos
-    amount = min(operation.amount_nanos, spendable(account, context.now_micros).nanos)
+    amount = min(operation.amount_nanos, spendable(account, context.now_micros, key).nanos)
     if amount < minimum:
-        return insufficient(state, minimum, context)
+        return insufficient(state, minimum, context, key=key)
     now = context.now_micros
     hold = Hold(
         id=context.new_id(),
@@ -51,8 +55,10 @@ def place_hold(
         ended_at_micros=None,
     )
     state.holds[hold.id] = hold
+    if key is not None:
+        key.held_nanos += amount
     account.updated_at_micros = now
-    return HoldPlaced(msgspec.structs.replace(hold), standing(state, context.now_micros))
+    return HoldPlaced(msgspec.structs.replace(hold), standing(state, now, key))
 
 
 def amend_hold(
@@ -68,10 +74,14 @@ def amend_hold(
     if raise_nanos:
         if state.account.status != "open":
             return AccountRefused(state.account.user_id, state.account.status)
-        if raise_nanos > spendable(state.account, context.now_micros).nanos:
-            return insufficient(state, raise_nanos, context, own_nanos=hold.uncaptured_nanos)
+        key = state.key(hold.key_id)
+        if raise_nanos > spendable(state.account, context.now_micros, key).nanos:
+            own_nanos = hold.uncaptured_nanos
+            return insufficient(state, raise_nanos, context, key=key, own_nanos=own_nanos)
         hold.lots = lots.merged((*hold.lots, *lots.reserve(state, raise_nanos)))
         hold.amount_nanos += raise_nanos
+        if key is not None:
+            key.held_nanos += raise_nanos
     if operation.ttl_micros is not None:
         expiry = context.now_micros + operation.ttl_micros
         hold.expires_at_micros = max(hold.expires_at_micros, expiry)
@@ -94,4 +104,5 @@ def release_hold(
 
 
 def _answer(state: AccountState, hold: Hold, context: Context) -> HoldAnswer:
-    return HoldAnswer(msgspec.structs.replace(hold), standing(state, context.now_micros))
+    key = state.key(hold.key_id)
+    return HoldAnswer(msgspec.structs.replace(hold), standing(state, context.now_micros, key))

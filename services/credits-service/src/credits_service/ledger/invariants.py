@@ -12,10 +12,11 @@ import msgspec
 from credits_service.core.money import MAX_NANOS, nanos_ceil
 from credits_service.ledger.hold_audit import audit_hold
 from credits_service.ledger.journal import COUNTER_LEG, Entry, LotUse, Transaction, chain_hash
+from credits_service.ledger.key_audit import KeyAudit
 from credits_service.ledger.lots import is_due, order_of
 from credits_service.ledger.operations import CHANGEABLE
 from credits_service.ledger.spending import count_spent
-from credits_service.ledger.state import GENESIS_HASH, Account, Hold, Lot
+from credits_service.ledger.state import GENESIS_HASH, Account, Hold, KeySpending, Lot
 from credits_service.ledger.topups import new_account, terms_of
 from credits_service.ledger.violations import Violation, Violations
 
@@ -30,10 +31,14 @@ class AccountAudit:
     Args:
         account: the account's row.
         lots: all its lots, used up ones too.
+        keys: all its issued keys, revoked ones too.
     """
 
-    def __init__(self, account: Account, lots: Iterable[Lot]) -> None:
+    def __init__(
+        self, account: Account, lots: Iterable[Lot], keys: Iterable[KeySpending] = ()
+    ) -> None:
         self.violations = Violations(account.user_id)
+        self._keys = KeyAudit(keys, self.violations)
         self._account = account
         self._lots: Mapping[str, Lot] = {lot.id: lot for lot in lots}
         # An account as the journal tells of it.
@@ -72,6 +77,7 @@ class AccountAudit:
     def hold(self, hold: Hold, captures: Sequence[Transaction]) -> None:
         """Take one of the account's holds with the charges on it."""
         audit_hold(hold, captures, self._lots, self.violations)
+        self._keys.hold(hold, captures)
         for lot_id, nanos in hold.lots:
             self._held[lot_id] += nanos
 
@@ -87,6 +93,7 @@ class AccountAudit:
         expect("7 lots sum up to the balance", remaining, account.balance_nanos)
         for lot in self._lots.values():
             self._check_lot(lot)
+        self._keys.finish()
         expect("shortfalls add up", folded.shortfall_nanos, account.shortfall_nanos)
         for name in _SPENT:
             expect(f"21 {name}", getattr(folded, name), getattr(account, name))
@@ -124,6 +131,7 @@ class AccountAudit:
         folded.shortfall_nanos = min(MAX_NANOS, total)
         if transaction.amount_nanos:
             count_spent(folded, -transaction.amount_nanos, transaction.booked_at_micros)
+        self._keys.charge(transaction)
         requested = transaction.requested_nanos
         parts = (
             transaction.settled_before_nanos

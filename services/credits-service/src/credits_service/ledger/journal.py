@@ -60,7 +60,8 @@ class Transaction(msgspec.Struct, frozen=True):
         reverses_id: the charge that a refund reverses.
         idempotency_key: the key it was asked for with, kept after the key is forgotten.
         details: JSON text: a top-up's terms, what an account change changed, how a capture
-            left its hold. None for others, and in ledgers of older versions.
+            left its hold, which issued key a charge counts for. None for others, and in ledgers
+            of older versions.
         hash: SHA-256 over the account's previous hash and this row with its entries.
     """
 
@@ -99,7 +100,11 @@ class Origin(NamedTuple):
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A transaction before it has a place in the journal."""
+    """A transaction before it has a place in the journal.
+
+    Attributes:
+        key_id: one of the account's issued keys that a charge counts for; `details` say so too.
+    """
 
     kind: TransactionKind
     amount_nanos: int
@@ -115,6 +120,7 @@ class Draft(msgspec.Struct, frozen=True):
     metadata: str | None = None
     exact_cost_picos: str | None = None
     details: str | None = None
+    key_id: str | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -218,6 +224,8 @@ class Journal:
         )
         if draft.kind == "charge" and amount:
             count_spent(account, -amount, now_micros)
+            if draft.key_id is not None:
+                count_spent(state.keys[draft.key_id], -amount, now_micros)
         account.updated_at_micros = now_micros
         account.shortfall_nanos = min(MAX_NANOS, account.shortfall_nanos + draft.shortfall_nanos)
         account.head_hash = chain_hash(account.head_hash, transaction, entries)

@@ -18,6 +18,7 @@ class Charge(msgspec.Struct, frozen=True, tag="charge", omit_defaults=True):
         final: whether this capture ends the hold and returns its rest.
         usage: JSON text, stored as it is; so are `price` and `metadata`.
         exact_cost_picos: the cost before it was rounded up, if the caller gave it.
+        key_id: the issued key that a charge at once counts for; a capture counts for its hold's.
     """
 
     user_id: str
@@ -29,10 +30,15 @@ class Charge(msgspec.Struct, frozen=True, tag="charge", omit_defaults=True):
     price: str | None = None
     metadata: str | None = None
     exact_cost_picos: int | None = None
+    key_id: str | None = None
 
 
 class PlaceHold(msgspec.Struct, frozen=True, tag="hold", omit_defaults=True):
-    """Reserve an amount, or whatever is available down to `min_amount_nanos`."""
+    """Reserve an amount, or whatever is available down to `min_amount_nanos`.
+
+    Attributes:
+        key_id: the issued key that the hold and the charges on it count for.
+    """
 
     user_id: str
     amount_nanos: int

@@ -8,16 +8,25 @@ from credits_service.core.money import MAX_NANOS
 from credits_service.ledger import lots
 from credits_service.ledger.context import Context
 from credits_service.ledger.journal import Draft, Transaction
-from credits_service.ledger.state import AccountState, Hold
+from credits_service.ledger.state import AccountState, Hold, KeySpending
 
-_DETAILS = {
-    end: msgspec.json.encode({"end": end}).decode() for end in ("captured", "expired", "late", None)
-}
+_encode = msgspec.json.Encoder().encode
+_DETAILS = {end: _encode({"end": end}).decode() for end in ("captured", "expired", "late", None)}
 
 
-def capture_details(end: Literal["captured", "expired", "late"] | None) -> str:
-    """Write down how a capture leaves its hold, for those who check the ledger."""
-    return _DETAILS[end]
+def capture_details(
+    end: Literal["captured", "expired", "late"] | None, key: KeySpending | None
+) -> str:
+    """Write down how a capture leaves its hold, and for which key it counts, if for one.
+
+    Those who check the ledger read it.
+    """
+    return _DETAILS[end] if key is None else _encode({"end": end, "key_id": key.key_id}).decode()
+
+
+def charge_details(key: KeySpending | None) -> str | None:
+    """Write down for which key a charge at once counts, if it counts for one."""
+    return None if key is None else _encode({"key_id": key.key_id}).decode()
 
 
 def settle(
@@ -51,6 +60,9 @@ def settle(
     uses, rest = lots.take_reserved(state, hold.lots, from_hold)
     hold.lots = rest
     hold.captured_nanos += from_hold
+    key = state.key(hold.key_id)
+    if key is not None:
+        key.held_nanos -= from_hold
     uses += lots.take_free(state, from_free)
     if end is not None:
         end_hold(state, hold, end, context)
@@ -65,6 +77,7 @@ def settle(
             requested_nanos=amount_nanos,
             settled_before_nanos=settled_before,
             shortfall_nanos=due - charged,
+            key_id=None if key is None else key.key_id,
         ),
     )
 
@@ -76,6 +89,9 @@ def end_hold(
     context: Context,
 ) -> None:
     """End an active hold and return what it still reserves."""
+    key = state.key(hold.key_id)
+    if key is not None:
+        key.held_nanos -= hold.uncaptured_nanos
     lots.give_back(state, hold.lots)
     hold.lots = ()
     hold.status = status

@@ -1,4 +1,4 @@
-"""What an account may spend: its free credit, within the limits that were set for it.
+"""What may be spent: an account's free credit, within its limits and those of an issued key.
 
 A day and a month are those of the calendar in UTC. What charges took counts, and what holds
 reserve; a refund gives credit back, but no allowance.
@@ -7,16 +7,33 @@ reserve; a refund gives credit back, but no allowance.
 from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from credits_service.core.moments import MICROS_PER_SECOND
 from credits_service.core.money import MAX_NANOS
-from credits_service.ledger.state import Account
+from credits_service.ledger.state import Account, KeySpending
 
-LimitName = Literal["day", "month", "total"]
+LimitName = Literal["day", "month", "total", "key_day", "key_month", "key_total"]
+_Names = tuple[LimitName, LimitName, LimitName]
+
+_OF_ACCOUNT: _Names = ("day", "month", "total")
+_OF_KEY: _Names = ("key_day", "key_month", "key_total")
 
 _MICROS_PER_DAY = 86_400 * MICROS_PER_SECOND
 _EPOCH = date(1970, 1, 1)
+
+
+class Spender(Protocol):
+    """Who has limits and counters: an account or an issued key."""
+
+    limit_day_nanos: int | None
+    limit_month_nanos: int | None
+    limit_total_nanos: int | None
+    held_nanos: int
+    spent_total_nanos: int
+    spent_day_nanos: int
+    spent_month_nanos: int
+    spent_at_micros: int
 
 
 class Spent(NamedTuple):
@@ -54,37 +71,38 @@ def month_of(micros: int) -> int:
     return _month_of_day(day_of(micros))
 
 
-def spent(account: Account, now_micros: int) -> Spent:
+def spent(spender: Spender, now_micros: int) -> Spent:
     """Return what has been spent in the day and the month of a moment, and ever."""
-    last = account.spent_at_micros
+    last = spender.spent_at_micros
     same_day = day_of(last) == day_of(now_micros)
     same_month = same_day or month_of(last) == month_of(now_micros)
     return Spent(
-        account.spent_day_nanos if same_day else 0,
-        account.spent_month_nanos if same_month else 0,
-        account.spent_total_nanos,
+        spender.spent_day_nanos if same_day else 0,
+        spender.spent_month_nanos if same_month else 0,
+        spender.spent_total_nanos,
     )
 
 
-def count_spent(account: Account, nanos: int, now_micros: int) -> None:
+def count_spent(spender: Spender, nanos: int, now_micros: int) -> None:
     """Count what a charge takes."""
-    day_nanos, month_nanos, total_nanos = spent(account, now_micros)
+    day_nanos, month_nanos, total_nanos = spent(spender, now_micros)
     # What is refunded can be spent again, so that the sums may pass every balance.
-    account.spent_day_nanos = min(MAX_NANOS, day_nanos + nanos)
-    account.spent_month_nanos = min(MAX_NANOS, month_nanos + nanos)
-    account.spent_total_nanos = min(MAX_NANOS, total_nanos + nanos)
-    account.spent_at_micros = now_micros
+    spender.spent_day_nanos = min(MAX_NANOS, day_nanos + nanos)
+    spender.spent_month_nanos = min(MAX_NANOS, month_nanos + nanos)
+    spender.spent_total_nanos = min(MAX_NANOS, total_nanos + nanos)
+    spender.spent_at_micros = now_micros
 
 
-def _left(account: Account, now_micros: int) -> Iterator[tuple[LimitName, int]]:
+def _left(spender: Spender, names: _Names, now_micros: int) -> Iterator[tuple[LimitName, int]]:
     """Tell what each limit leaves, holds not regarded."""
-    used = spent(account, now_micros)
-    if account.limit_day_nanos is not None:
-        yield "day", account.limit_day_nanos - used.day_nanos
-    if account.limit_month_nanos is not None:
-        yield "month", account.limit_month_nanos - used.month_nanos
-    if account.limit_total_nanos is not None:
-        yield "total", account.limit_total_nanos - used.total_nanos
+    day, month, total = names
+    used = spent(spender, now_micros)
+    if spender.limit_day_nanos is not None:
+        yield day, spender.limit_day_nanos - used.day_nanos
+    if spender.limit_month_nanos is not None:
+        yield month, spender.limit_month_nanos - used.month_nanos
+    if spender.limit_total_nanos is not None:
+        yield total, spender.limit_total_nanos - used.total_nanos
 
 
 def _is_limited(account: Account) -> bool:
@@ -95,20 +113,37 @@ def _is_limited(account: Account) -> bool:
     )
 
 
-def spendable(account: Account, now_micros: int) -> Spendable:
-    """Return what a new charge, hold or raise may take."""
-    nanos = account.available_nanos
-    limit: LimitName | None = None
-    if _is_limited(account):
-        for name, left_nanos in _left(account, now_micros):
-            free_nanos = max(0, left_nanos - account.held_nanos)
-            if free_nanos < nanos:
-                nanos, limit = free_nanos, name
+def _within(found: Spendable, spender: Spender, names: _Names, now_micros: int) -> Spendable:
+    """Return what of an amount can be spent within the limits of one spender."""
+    nanos, limit = found
+    for name, left_nanos in _left(spender, names, now_micros):
+        free_nanos = max(0, left_nanos - spender.held_nanos)
+        if free_nanos < nanos:
+            nanos, limit = free_nanos, name
     return Spendable(nanos, limit)
 
 
-def could_spend(account: Account, nanos: int, now_micros: int) -> bool:
+def spendable(account: Account, now_micros: int, key: KeySpending | None = None) -> Spendable:
+    """Return what a new charge, hold or raise may take.
+
+    Args:
+        account: who pays.
+        now_micros: the moment.
+        key: one of its issued keys, whose limits count as well.
+    """
+    found = Spendable(account.available_nanos, None)
+    if _is_limited(account):
+        found = _within(found, account, _OF_ACCOUNT, now_micros)
+    if key is not None:
+        found = _within(found, key, _OF_KEY, now_micros)
+    return found
+
+
+def could_spend(
+    account: Account, nanos: int, now_micros: int, key: KeySpending | None = None
+) -> bool:
     """Whether an amount could be spent if no hold reserved anything."""
-    return nanos <= account.balance_nanos and all(
-        nanos <= left_nanos for _name, left_nanos in _left(account, now_micros)
-    )
+    left = [*_left(account, _OF_ACCOUNT, now_micros)]
+    if key is not None:
+        left += _left(key, _OF_KEY, now_micros)
+    return nanos <= account.balance_nanos and all(nanos <= left_nanos for _name, left_nanos in left)

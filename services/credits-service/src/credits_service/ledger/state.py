@@ -62,6 +62,28 @@ class Account(msgspec.Struct):
         return self.balance_nanos - self.held_nanos
 
 
+class KeySpending(msgspec.Struct):
+    """What an issued key may spend, what it has spent, and what its holds reserve.
+
+    Attributes:
+        user_id: the account that it belongs to.
+        limit_day_nanos: as an account's, of the key's own charges; so the other limits.
+        held_nanos: what active holds of the key reserve.
+        spent_total_nanos: as an account's; so the other counters.
+    """
+
+    key_id: str
+    user_id: str
+    limit_day_nanos: int | None = None
+    limit_month_nanos: int | None = None
+    limit_total_nanos: int | None = None
+    held_nanos: int = 0
+    spent_total_nanos: int = 0
+    spent_day_nanos: int = 0
+    spent_month_nanos: int = 0
+    spent_at_micros: int = 0
+
+
 class Lot(msgspec.Struct):
     """A top-up or grant, used up before or after others as its priority and expiry say."""
 
@@ -92,6 +114,7 @@ class Hold(msgspec.Struct):
         used_nanos: what its captures were asked to charge so far, paid or not.
         lots: where the uncaptured rest is reserved.
         late_captured: whether its final capture came after it had expired.
+        key_id: the issued key that it counts for; in old ledgers any note of the caller.
     """
 
     id: str
@@ -118,24 +141,31 @@ class Hold(msgspec.Struct):
 
 
 class AccountState:
-    """An account with the lots and holds that a batch may touch.
+    """An account with the lots, holds and keys that a batch may touch.
 
     Attributes:
         lots: those with something left in them, and those that a refund gives back to.
         holds: those that are due, and those that a command names.
+        keys: the account's issued keys that a command or one of the holds names.
     """
 
-    __slots__ = ("account", "holds", "lots")
+    __slots__ = ("account", "holds", "keys", "lots")
 
     def __init__(
         self,
         account: Account,
         lots: dict[str, Lot] | None = None,
         holds: dict[str, Hold] | None = None,
+        keys: dict[str, KeySpending] | None = None,
     ) -> None:
         self.account = account
         self.lots = lots if lots is not None else {}
         self.holds = holds if holds is not None else {}
+        self.keys = keys if keys is not None else {}
+
+    def key(self, key_id: str | None) -> KeySpending | None:
+        """Return one of the account's keys; None if it is not there, or none is named."""
+        return None if key_id is None else self.keys.get(key_id)
 
     def copy(self) -> "AccountState":
         """Return a copy that can be changed on its own."""
@@ -143,4 +173,5 @@ class AccountState:
             msgspec.structs.replace(self.account),
             {lot_id: msgspec.structs.replace(lot) for lot_id, lot in self.lots.items()},
             {hold_id: msgspec.structs.replace(hold) for hold_id, hold in self.holds.items()},
+            {key_id: msgspec.structs.replace(key) for key_id, key in self.keys.items()},
         )

@@ -67,6 +67,7 @@ def compare(
         return
     record = found.record
     if record.ended_at_micros not in period:
+        yield from _long_after(record, charges, period)
         return
     if found.conflict is not None:
         yield _of_record(
@@ -84,6 +85,17 @@ def compare(
         return
     yield from _differences(record, charges[0])
     yield from (_again(charge, record) for charge in charges[1:])
+
+
+def _long_after(
+    record: UsageRecord, charges: Sequence[LedgerCharge], period: Period
+) -> Iterator[Finding]:
+    """Find what was booked in the period for a completion of another one that had been charged."""
+    if record.transaction_id is None:
+        return
+    for charge in charges:
+        if charge.booked_at_micros in period and charge.transaction_id != record.transaction_id:
+            yield _again(charge, record)
 
 
 def _unlogged(

@@ -1,4 +1,4 @@
-"""Issued API keys, their secrets, and what happened to them.
+"""Issued API keys, what they spend, their secrets, and what happened to them.
 
 Revision ID: 0003
 Revises: 0002
@@ -16,6 +16,7 @@ depends_on: str | None = None
 def upgrade() -> None:
     """Create the tables, and the triggers that keep the events append-only."""
     _create_issued_keys()
+    _create_key_spending()
     _create_key_secrets()
     _create_key_events()
     if op.get_bind().dialect.name == "postgresql":
@@ -56,6 +57,24 @@ def _create_issued_keys() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_issued_keys")),
     )
     op.create_index("ix_issued_keys_account", "issued_keys", ["account", "id"])
+
+
+def _create_key_spending() -> None:
+    counters = ("held_nanos", "spent_total_nanos", "spent_day_nanos", "spent_month_nanos")
+    op.create_table(
+        "key_spending",
+        sa.Column("key_id", sa.String(length=36), nullable=False),
+        *(
+            sa.Column(name, sa.BigInteger(), nullable=False, server_default="0")
+            for name in (*counters, "spent_at_micros")
+        ),
+        sa.CheckConstraint("held_nanos >= 0", name=op.f("ck_key_spending_held")),
+        sa.ForeignKeyConstraint(
+            ["key_id"], ["issued_keys.id"], name=op.f("fk_key_spending_key_id")
+        ),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_key_spending")),
+        postgresql_with={"fillfactor": 60},
+    )
 
 
 def _create_key_secrets() -> None:
