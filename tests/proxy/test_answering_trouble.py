@@ -161,6 +161,7 @@ async def test_the_key_of_a_stream_whose_process_died_is_freed_by_who_has_read_i
         assert caught.value.code == "idempotency_answer_lost"
         assert script.recordings == []
     else:
+        assert name not in store._kept
         again = await process(store).find(name, PRINT, script.run)
         assert await read(again) == b"first last"
 

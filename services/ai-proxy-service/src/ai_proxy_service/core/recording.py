@@ -124,7 +124,7 @@ class Recording:
     @property
     def unread(self) -> bool:
         """Whether it goes on although nobody reads it."""
-        return not self.ended and not self._readers
+        return not (self.ended or self.stopped or self._readers)
 
     async def before_charge(self) -> None:
         """Say that the answer is about to be charged; see `Claim`."""
