@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 import aiosqlite
 from sqlalchemy import Connection
 
-from ai_proxy_service.core import authorisation, completion, meter, relay
+from ai_proxy_service.core import authorisation, meter, relay
+from ai_proxy_service.core.charging import Charger
 from ai_proxy_service.core.completion import Completion
 from ai_proxy_service.core.errors import BillingUnavailableError
 from ai_proxy_service.core.meter import Meter
@@ -140,7 +141,7 @@ PROXY_POINTS = {
     ),
     "raise: before": Point(before(_billing, "raise_hold"), ANY),
     "raise: answered": Point(after_awaiting(_billing, "raise_hold"), PROGRESS),
-    "settling: before": Point(before(completion, "charge"), ANY, 6),
+    "settling: before": Point(before(Charger, "charge"), ANY, 6),
     "bill: before it is sent": Point(before(_billing, "_bill"), ANY, 6),
     "bill: answered": Point(after_awaiting(_billing, "_bill"), EXACT, 6),
     "drain: begun": Point(before(Completion, "_drain_stream"), UNBILLED),

@@ -146,15 +146,9 @@ class Answers:
             raise KeyReusedError
         if recording.too_large:
             raise not_kept(KeyState.TOO_LARGE)
-        reader = recording.reader()
-        try:
-            begins = await reader.begins()
-        except BaseException:
-            reader.close()
-            raise
-        if begins:
+        reader = await _begun(recording.reader())
+        if reader is not None:
             return reader
-        reader.close()
         if recording.error is not None and (recording.charged or recording.lost):
             raise recording.error
         return None
@@ -162,16 +156,11 @@ class Answers:
     async def _begin(self, recording: Recording, run: Run) -> RecordingReader:
         """Have an answer made, in tasks of its own, and return its first reader."""
         self._running[recording.name] = recording
-        reader = recording.reader()
+        first = recording.reader()
         self._start(self._live(recording, run), "answer")
-        try:
-            begins = await reader.begins()
-        except BaseException:
-            reader.close()
-            raise
-        if begins:
+        reader = await _begun(first)
+        if reader is not None:
             return reader
-        reader.close()
         assert recording.error is not None
         raise recording.error
 
@@ -245,6 +234,19 @@ class Answers:
         if self._lives:
             await asyncio.wait(set(self._lives))
         await self._reports.aclose()
+
+
+async def _begun(reader: RecordingReader) -> RecordingReader | None:
+    """Return a reader once its answer has begun; close it where none does, or nobody waits."""
+    try:
+        begins = await reader.begins()
+    except BaseException:
+        reader.close()
+        raise
+    if begins:
+        return reader
+    reader.close()
+    return None
 
 
 async def _rest(recording: Recording, running: asyncio.Task[bool]) -> None:

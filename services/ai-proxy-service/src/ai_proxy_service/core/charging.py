@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ai_proxy_service.core.interfaces import BillingService, Hold
+from ai_proxy_service.core.interfaces import NO_HOLD, BillingService, Hold
+from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.moments import now_micros
 from ai_proxy_service.core.order import Order
@@ -15,63 +16,71 @@ from service_kit.logging import get_logger
 _log = get_logger(__name__)
 
 
-async def charge(
-    order: Order,
-    usage: TokenUsage,
-    hold: Hold,
-    *,
-    billing: BillingService,
-    metrics: ProxyMetrics,
-    log: UsageLog,
-    estimated: bool,
-) -> Settled:
-    """Charge for a usage against a hold, once, return the rest of it, and put it on record.
+class Charger:
+    """Charges what requests cost, and puts it on record.
 
     Args:
-        order: what was asked for.
-        usage: what it used.
-        hold: what is reserved for it.
         billing: where it is charged.
         metrics: where it is counted.
         log: where its record goes.
-        estimated: the usage may not cover all that was produced.
     """
-    cost = cost_of(usage, order.price)
-    for kind in cost.unpriced:
-        metrics.unpriced.labels(order.model, kind).inc()
-        _log.error(
-            "usage_without_price",
-            completion_id=order.completion_id,
-            model=order.model,
-            kind=kind,
-            consequence="charged at the dearest price that applies",
-            remedy="give it a price in the catalogue",
+
+    def __init__(self, billing: BillingService, metrics: ProxyMetrics, log: UsageLog) -> None:
+        self._billing = billing
+        self._metrics = metrics
+        self._log = log
+
+    async def charge(
+        self, order: Order, usage: TokenUsage, meter: Meter | None, *, estimated: bool
+    ) -> Settled:
+        """Charge for a usage against its hold, once, return the rest of it, and put it on record.
+
+        Args:
+            order: what was asked for.
+            usage: what it used.
+            meter: has the hold; None where nothing is enforced.
+            estimated: the usage may not cover all that was produced.
+        """
+        hold = NO_HOLD if meter is None else meter.hold
+        cost = cost_of(usage, order.price)
+        self._tell_of_unpriced(order, cost)
+        self._metrics.completed(order.model, usage, cost.amount_nanos)
+        order.key_use.spend(usage.input_tokens + usage.output_tokens)
+        counts = usage_record(usage)
+        ended_at_micros = now_micros()
+        if cost.amount_nanos == 0:
+            await self._billing.release(hold)
+            settled = Settled(0, None, status="free")
+        else:
+            if order.recording is not None:
+                await order.recording.before_charge()
+            settled = await self._billing.settle(
+                _settlement(order, usage, counts, cost, hold, estimated=estimated)
+            )
+        self._log.note(
+            charge_record(
+                order,
+                counts,
+                cost,
+                settled,
+                hold_id=hold.hold_id,
+                ended_at_micros=ended_at_micros,
+                estimated=estimated,
+            )
         )
-    metrics.completed(order.model, usage, cost.amount_nanos)
-    order.key_use.spend(usage.input_tokens + usage.output_tokens)
-    counts = usage_record(usage)
-    ended_at_micros = now_micros()
-    if cost.amount_nanos == 0:
-        await billing.release(hold)
-        settled = Settled(0, None, status="free")
-    else:
-        if order.recording is not None:
-            await order.recording.before_charge()
-        settled = await billing.settle(
-            _settlement(order, usage, counts, cost, hold, estimated=estimated)
-        )
-    log.note(
-        charge_record(
-            order,
-            counts,
-            cost,
-            settled,
-            hold_id=hold.hold_id,
-            ended_at_micros=ended_at_micros,
-            estimated=estimated,
-        )
-    )
-    return settled
+        return settled
+
+    def _tell_of_unpriced(self, order: Order, cost: Cost) -> None:
+        for kind in cost.unpriced:
+            self._metrics.unpriced.labels(order.model, kind).inc()
+            _log.error(
+                "usage_without_price",
+                completion_id=order.completion_id,
+                model=order.model,
+                kind=kind,
+                consequence="charged at the dearest price that applies",
+                remedy="give it a price in the catalogue",
+            )
 
 
 def _settlement(

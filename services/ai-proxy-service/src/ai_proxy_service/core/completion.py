@@ -4,19 +4,14 @@ import asyncio
 from collections.abc import Callable
 
 from ai_proxy_service.core.background import BackgroundTasks
-from ai_proxy_service.core.charging import charge
+from ai_proxy_service.core.charging import Charger
 from ai_proxy_service.core.gemini import GeminiError, GenerateContentResponse
-from ai_proxy_service.core.interfaces import (
-    NO_HOLD,
-    BillingService,
-    GeminiStream,
-)
+from ai_proxy_service.core.interfaces import GeminiStream
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.core.usage import TokenUsage, UsageTally
-from ai_proxy_service.core.usage_log import UsageLog
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -48,9 +43,8 @@ class Completion:
         first: list[GenerateContentResponse],
         tally: UsageTally,
         meter: Meter | None,
-        billing: BillingService,
+        charger: Charger,
         metrics: ProxyMetrics,
-        log: UsageLog,
         background: BackgroundTasks,
         drain: bool,
         lowered_max_tokens: int | None,
@@ -67,9 +61,8 @@ class Completion:
         self.earlier: Settled | None = None
         self._unread = first
         self._meter = meter
-        self._billing = billing
+        self._charger = charger
         self._metrics = metrics
-        self._log = log
         self._background = background
         self._drain = drain
         self._on_end = on_end
@@ -153,13 +146,10 @@ class Completion:
         if self._meter is not None:
             self._meter.stop()
         try:
-            return await charge(
+            return await self._charger.charge(
                 self.order,
                 self.usage or TokenUsage(),
-                self._meter.hold if self._meter else NO_HOLD,
-                billing=self._billing,
-                metrics=self._metrics,
-                log=self._log,
+                self._meter,
                 # What was stopped may have produced more than Gemini had reported.
                 estimated=estimated or self.cut_off,
             )

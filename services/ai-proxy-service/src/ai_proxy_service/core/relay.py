@@ -17,17 +17,12 @@ from ai_proxy_service.core.beginnings import (
     first_chunks,
     is_unusable,
 )
-from ai_proxy_service.core.charging import charge
+from ai_proxy_service.core.charging import Charger
 from ai_proxy_service.core.completion import DRAINS_MAX, Completion
 from ai_proxy_service.core.errors import unusable_answer
 from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.core.gemini_answers import broken_finish
-from ai_proxy_service.core.interfaces import (
-    NO_HOLD,
-    BillingService,
-    GeminiClient,
-    GeminiStream,
-)
+from ai_proxy_service.core.interfaces import BillingService, GeminiClient, GeminiStream
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
@@ -57,7 +52,7 @@ class Relay:
         self._gemini = gemini
         self._billing = billing
         self._metrics = metrics
-        self._log = log
+        self._charger = Charger(billing, metrics, log)
         self._drain = drain_on_disconnect
         self._background = BackgroundTasks()
         self._authoriser = Authoriser(
@@ -180,9 +175,8 @@ class Relay:
             first=first,
             tally=tally,
             meter=authorised.meter,
-            billing=self._billing,
+            charger=self._charger,
             metrics=self._metrics,
-            log=self._log,
             background=self._background,
             drain=self._drain,
             lowered_max_tokens=authorised.max_output_tokens if authorised.lowered else None,
@@ -216,15 +210,7 @@ class Relay:
             if isinstance(error, GeminiError):
                 await asyncio.shield(undone)
             raise
-        charging = charge(
-            order,
-            usage,
-            meter.hold if meter else NO_HOLD,
-            billing=self._billing,
-            metrics=self._metrics,
-            log=self._log,
-            estimated=estimated,
-        )
+        charging = self._charger.charge(order, usage, meter, estimated=estimated)
         try:
             settled = await asyncio.shield(
                 self._background.start_money(charging, f"settle-{order.billing_key}")
@@ -262,15 +248,7 @@ class Relay:
             meter.stop()
             self._metrics.holds_open.dec()
         if used is not None:
-            await charge(
-                order,
-                used,
-                meter.hold if meter else NO_HOLD,
-                billing=self._billing,
-                metrics=self._metrics,
-                log=self._log,
-                estimated=True,
-            )
+            await self._charger.charge(order, used, meter, estimated=True)
         elif meter is not None:
             await self._billing.release(meter.hold)
 

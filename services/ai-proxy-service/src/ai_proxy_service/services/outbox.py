@@ -17,11 +17,13 @@ import aiosqlite
 from prometheus_client import Counter, Gauge
 
 from ai_proxy_service.core.errors import BillingUnavailableError
+from ai_proxy_service.services.store_connections import open_sqlite
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
 
 BATCH = 100
+FILE_TIMEOUT_SECONDS = 10.0
 RETRY_SECONDS_MIN = 0.5
 RETRY_SECONDS_MAX = 30.0
 # After so many failures in a row it is the ledger that is away, not one settlement.
@@ -66,12 +68,10 @@ class Outbox:
             OSError: the folder can't be made.
             sqlite3.Error: the file can't be opened or written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        database = await aiosqlite.connect(path, isolation_level=None, timeout=10)
-        await database.execute("PRAGMA journal_mode=WAL")
         # A settlement that was accepted must survive a power cut.
-        await database.execute("PRAGMA synchronous=FULL")
-        await database.execute(_SCHEMA)
+        database = await open_sqlite(
+            path, _SCHEMA, synchronous="FULL", timeout_seconds=FILE_TIMEOUT_SECONDS
+        )
         outbox = cls(database, waiting, failed)
         await outbox.count()
         outbox._filled.set()
