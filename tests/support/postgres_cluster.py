@@ -72,11 +72,15 @@ class Session:
         self._process = process
 
     def ask(self, statements: str) -> str:
-        """Run statements, the last of which returns one row, and return it."""
+        """Run statements, the last of which returns one row; return it.
+
+        Nothing is returned by a session that the server has refused or ended.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{statements}\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{statements}\n")
+            self._process.stdin.flush()
         return self._process.stdout.readline().rstrip("\n")
 
 
@@ -134,7 +138,8 @@ class PostgresServer:
             **as_owner(),  # type: ignore[call-overload]  # options by name
         ) as process:
             yield Session(process)
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
 
     def create(self) -> Self:
         """Make the data folder, start the server and make an empty database."""
