@@ -9,7 +9,7 @@ MEMBERS := service-kit gemini-simulator credits-service ai-proxy-service
 JOBS ?= 2
 CODE := services/*/src tests benchmarks deploy
 
-.PHONY: help setup run test test-clients test-ledger-long mutants lint type format bench lock clean
+.PHONY: help setup run test test-clients test-ledger-long fuzz mutants lint type format audit bench lock clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ test-clients: setup ## Only the tests with OpenAI's and other people's clients
 test-ledger-long: setup ## The ledger against its model, many examples: LEDGER_EXAMPLES=5000 LEDGER_SEED=…
 	LEDGER_EXAMPLES=$${LEDGER_EXAMPLES:-5000} $(BIN)/pytest tests/credits/test_rules.py tests/credits/test_machine_http.py $(ARGS)
 
+fuzz: setup ## Both services with very many odd requests: SCHEMA_EXAMPLES=1000 RAW_EXAMPLES=5000
+	SCHEMA_EXAMPLES=$${SCHEMA_EXAMPLES:-1000} RAW_EXAMPLES=$${RAW_EXAMPLES:-5000} $(BIN)/pytest -n $(JOBS) --dist loadfile -rP \
+		tests/credits/test_document_fuzz.py tests/system/test_fuzz.py tests/system/test_raw_http.py tests/system/test_deep_json.py $(ARGS)
+
 mutants: setup ## Plant faults in copies of the ledger; the tests must find each (ARGS="refund" for some)
 	PYTHONPATH=tests $(BIN)/python -m mutants.run $(ARGS)
 
@@ -53,6 +57,9 @@ type: setup ## Check types only
 format: setup ## Format the code
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+audit: setup ## Look up the locked dependencies: hashes, yanked files, known vulnerabilities
+	$(BIN)/python deploy/audit.py --index $(ARGS)
 
 bench: setup ## Measure the proxy and the ledger
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -47,6 +47,7 @@ class Load(msgspec.Struct):
     Attributes:
         seconds: how long new requests are begun; None: one for each connection.
         key_prefix: makes an idempotency key for each request; empty for none.
+        pause_seconds: how long each connection rests between an answer and its next request.
     """
 
     url: str
@@ -56,6 +57,7 @@ class Load(msgspec.Struct):
     seconds: float | None
     expected: Expected
     key_prefix: str = ""
+    pause_seconds: float = 0.0
 
 
 class Measured(msgspec.Struct):
@@ -65,6 +67,7 @@ class Measured(msgspec.Struct):
     seconds: float
     p50_ms: float
     p99_ms: float
+    max_ms: float
     first_p50_ms: float
     first_p99_ms: float
     error: str | None
@@ -194,7 +197,9 @@ class Connection(asyncio.Protocol):
         difference = run.load.expected.difference(int(self._head[9:12]), body)
         if difference:
             run.fail(difference)
-        if now < run.until:
+        if now < run.until and run.load.pause_seconds:
+            asyncio.get_running_loop().call_later(run.load.pause_seconds, self.send)
+        elif now < run.until:
             self.send()
         else:
             self._transport.close()
@@ -216,14 +221,17 @@ async def measure(load: Load) -> Measured:
     ]
     began = time.perf_counter()
     run.until = began + load.seconds if load.seconds else 0.0
-    for connection in connections:
-        connection.send()
+    for number, connection in enumerate(connections):
+        # Those that rest between requests don't ask all at the same time.
+        wait_seconds = load.pause_seconds * number / len(connections)
+        loop.call_later(wait_seconds, connection.send)
     await run.done.wait()
     return Measured(
         answers=len(run.latencies),
         seconds=time.perf_counter() - began,
         p50_ms=percentile_ms(run.latencies, 0.5),
         p99_ms=percentile_ms(run.latencies, 0.99),
+        max_ms=percentile_ms(run.latencies, 1),
         first_p50_ms=percentile_ms(run.firsts, 0.5),
         first_p99_ms=percentile_ms(run.firsts, 0.99),
         error=run.error,

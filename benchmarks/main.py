@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import batch, bill, gateway, growth, ledger
+from benchmarks import batch, bill, gateway, growth, key_timing, ledger, store_faults
 from benchmarks.databases import postgres_version
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import FULL, QUICK, Plan, Report, conditions, progress, write
@@ -24,6 +24,8 @@ _PARTS: dict[str, Callable[[Plan, Report, Path], None]] = {
     "streams": gateway.run_streams,
     "crowd": gateway.run_crowd,
     "start": gateway.run_start,
+    "keys": key_timing.run,
+    "store-faults": store_faults.run,
 }
 
 

@@ -37,9 +37,8 @@ def start_ledger(
     return Running(command("credits-service"), settings, folder / f"{name}.log")
 
 
-def start_proxy(upstream: str, folder: Path, ledger: str | None = None) -> Running:
-    """Start the proxy; without a ledger its charges are only logged."""
-    name = "billed" if ledger else "unbilled"
+def proxy_settings(upstream: str, folder: Path, ledger: str | None = None) -> dict[str, str]:
+    """Return the settings of a proxy; without a ledger its charges are only logged."""
     settings = {
         "API_KEYS": f"bench:{CLIENT_KEY}",
         "GEMINI_API_KEY": GEMINI_KEY,
@@ -50,6 +49,13 @@ def start_proxy(upstream: str, folder: Path, ledger: str | None = None) -> Runni
     }
     if ledger:
         settings |= {"CREDITS_SERVICE_URL": ledger, "CREDITS_SERVICE_API_KEY": SERVICE_KEY}
+    return settings
+
+
+def start_proxy(upstream: str, folder: Path, ledger: str | None = None) -> Running:
+    """Start the proxy."""
+    name = "billed" if ledger else "unbilled"
+    settings = proxy_settings(upstream, folder, ledger)
     return Running(command("ai-proxy-service"), settings, folder / f"proxy-{name}.log")
 
 

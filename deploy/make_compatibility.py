@@ -71,6 +71,7 @@ ERRORS = (
     (402, "insufficient_quota", "The account can't pay"),
     (403, "account_frozen", "An operator has frozen the account; `account_closed` likewise"),
     (404, "model_not_found", "Of `GET /v1/models/{id}`"),
+    (404, "account_not_found", "Of `GET /v1/credits`: nobody has topped the account up"),
     (404, "not_found", "There is no such route"),
     (405, "method_not_allowed", "The route has another method; `allow` names it"),
     (413, "request_too_large", "The body is larger than `MAX_BODY_BYTES`"),

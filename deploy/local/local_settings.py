@@ -148,7 +148,7 @@ def common_environment(settings: LocalSettings) -> dict[str, str]:
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
         "DATA_DIR": str(settings.data_dir),
-        "GRACEFUL_SHUTDOWN_SECONDS": "5",
+        "DRAIN_SECONDS": "3",
         "AUTH_ENABLED": "true",
         "AUTH_EXEMPT_PATHS": "",
         "RATE_LIMIT_STORAGE_URI": "",

@@ -117,7 +117,7 @@ def test_a_disabled_key_is_refused_until_it_is_enabled(owner: KeyOwner) -> None:
     path = f"/keys/{made['key_id']}"
     assert owner.done("PATCH", path, {"disabled": True})["status"] == "disabled"
     refused = {"active": False, "cache_seconds": 10, "reason": "disabled"}
-    assert owner.verdict(made["key"]) == refused
+    assert owner.verdict(made["key"]) == {**refused, "key_id": made["key_id"]}
     owner.done("PATCH", path, {"disabled": False})
     assert owner.reason(made["key"]) == "active"
 

@@ -9,6 +9,7 @@ import pytest
 from credits.client import SERVICE_KEY, CreditsClient, Json, app_of
 from credits.command import Ended, credits_command
 from credits.key_owner import KeyOwner
+from credits_service.api.wire_keys import KeyPatch, KeyRequest
 from support.live_server import live_server
 
 Run = Callable[..., Ended]
@@ -113,7 +114,9 @@ def test_a_repeated_command_says_how_a_lost_key_is_replaced(run: Run, owner: Key
         (("create", "ann", "--name", "n", "--day", "-1"), {}, 2, "no amount"),
         (("create", "ann", "--name", "n", "--scope", "root"), {}, 2, "root"),
         (("change", "some"), {}, 2, "nothing to change"),
-        (("show", "some"), {}, 1, "There is no key"),
+        (("create", "ann", "--name", "n", "--metadata", "[1]"), {}, 2, "a JSON object"),
+        (("change", "some", "--metadata", "{"), {}, 2, "a JSON object"),
+        (("show", "some"), {}, 1, "There is no key with this id.\n"),
         (("rotate", "some"), {}, 2, "--grace"),
         (("list",), {"CREDITS_API_KEY": SERVICE_KEY}, 1, "admin key"),
     ],
@@ -123,3 +126,47 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     ended = run(*words, **settings)
     assert (ended.code, said in ended.stderr) == (code, True), ended.stderr
+    if words[0] == "show":
+        assert "`credits keys list` shows the keys" in ended.stderr
+
+
+def test_every_setting_of_a_key_can_be_made_and_changed(run: Run, owner: KeyOwner) -> None:
+    """What the API takes the command can say; `account` is an argument, and nothing to change."""
+    settings: dict[str, tuple[tuple[str, ...], object]] = {
+        "name": (("--name", "app"), "app"),
+        "scopes": (("--scope", "chat", "--scope", "billing"), ["chat", "billing"]),
+        "allowed_models": (("--model", "gemini-2.5-*"), ["gemini-2.5-*"]),
+        "rpm": (("--rpm", "60"), 60),
+        "tpm": (("--tpm", "1000"), 1000),
+        "max_concurrent": (("--max-concurrent", "2"), 2),
+        "limits": (
+            ("--day", "1", "--month", "2", "--total", "3"),
+            {"day": "1", "month": "2", "total": "3"},
+        ),
+        "expires_at": (("--expires-at", "2099-01-01T00:00:00Z"), "2099-01-01T00:00:00.000000Z"),
+        "metadata": (("--metadata", '{"team": "a", "n": 1}'), {"team": "a", "n": 1}),
+        "disabled": (("--disable",), True),
+    }
+    assert set(KeyPatch.__struct_fields__) == set(settings)
+    assert set(KeyRequest.__struct_fields__) == {*settings, "account"} - {"disabled"}
+    words = [word for name in settings for word in settings[name][0] if name != "disabled"]
+
+    made = _document(run("create", owner.account, *words, "--json"))
+    plain = owner.make(name="plain")["key_id"]
+    changed = _document(run("change", plain, *words, "--disable", "--json"))
+
+    for name, (_, value) in settings.items():
+        assert changed[name] == value, name
+        assert made[name] == (False if name == "disabled" else value), name
+    assert '{"team": "a", "n": 1}' in run("show", made["key_id"]).stdout
+    cleared = _document(run("change", made["key_id"], "--metadata", "none", "--json"))
+    assert cleared["metadata"] is None
+
+
+def test_a_key_in_place_of_its_id_is_neither_sent_nor_shown(run: Run, owner: KeyOwner) -> None:
+    key = owner.make()["key"]
+    for words in (("show",), ("rotate", "--grace", "0")):
+        ended = run(words[0], key, *words[1:])
+        assert ended.code == 2, ended.stderr
+        assert "its id is wanted" in ended.stderr
+        assert key not in ended.stdout + ended.stderr

@@ -10,7 +10,7 @@ from credits_service.keys.rules import CACHE_SECONDS, cache_seconds, changed, re
 from credits_service.keys.secret import NewSecret, make_secret
 from credits_service.keys.state import IssuedKey, KeySecret
 from service_kit.issued_keys import PresentedKey, presented
-from service_kit.logging import mask_secrets
+from service_kit.log_text import mask_secrets
 
 _NOW = 1_800_000_000_000_000
 _KEY = IssuedKey(

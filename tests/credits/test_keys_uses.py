@@ -132,4 +132,35 @@ async def test_refusals_are_bounded_for_each_key_and_hour(key_id: str, database:
     assert await refuse(REFUSALS_PER_HOUR + 5, START_MICROS + 9) == REFUSALS_PER_HOUR
     assert await refuse(1, START_MICROS + _HOUR_MICROS - 1) == REFUSALS_PER_HOUR
     assert await refuse(1, START_MICROS + _HOUR_MICROS) == REFUSALS_PER_HOUR + 1
-    assert set(await _refusals(database, key_id)) == {'{"reason":"expired","count":2}'}
+    last, *others_told = await _refusals(database, key_id)
+    assert set(others_told) == {'{"reason":"expired","count":2}'}
+    # Of the nine pairs beyond the bound five were this process's: the next one tells of them.
+    assert last == '{"reason":"expired","count":12}'
+
+
+async def test_refusals_for_one_reason_hide_none_for_another(
+    key_id: str, database: Database
+) -> None:
+    uses = KeyUses(database)
+    for number in range(REFUSALS_PER_HOUR + 1):
+        uses.refused(key_id, "rpm", _ASKER, START_MICROS + number)
+        await uses.flush()
+    uses.refused(key_id, "revoked", _ASKER, START_MICROS + 60, 7)
+    await uses.flush()
+
+    last, *before = await _refusals(database, key_id)
+
+    assert last == '{"reason":"revoked","count":7}'
+    assert before == ['{"reason":"rpm","count":1}'] * REFUSALS_PER_HOUR
+
+
+async def test_refusals_of_what_is_no_key_are_written_nowhere_and_hinder_no_others(
+    key_id: str, database: Database
+) -> None:
+    uses = KeyUses(database)
+    for each in ("0" * 36, key_id, "f" * 36):
+        uses.refused(each, "missing_scope", _ASKER, START_MICROS)
+
+    await uses.flush()
+
+    assert await _refusals(database, key_id) == ['{"reason":"missing_scope","count":1}']

@@ -44,7 +44,7 @@ _SETTINGS = {
     "low_balance_usd": LOW_BALANCE_USD,
     "webhook_url": "http://127.0.0.1:9/",
     "webhook_allow_private_addresses": True,
-    "webhook_secret": "whsec_" + "A" * 32,
+    "webhook_secret": "whsec_" + "A0b1C2d3" * 4,
 }
 Answers = dict[tuple[int, int], httpx.Response]
 

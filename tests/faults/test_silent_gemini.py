@@ -11,7 +11,7 @@ from support.stack import CLIENT_KEY, MODEL, running_stack, say
 @pytest.mark.parametrize("client", ["rest", "sdk"])
 def test_the_proxy_ends_and_charges_what_was_reported(client: str, tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite3'}"
-    settings = {"GEMINI_CLIENT": client, "GRACEFUL_SHUTDOWN_SECONDS": "2"}
+    settings = {"GEMINI_CLIENT": client, "DRAIN_SECONDS": "1"}
     with running_stack(tmp_path, url, settings) as stack:
         account = stack.account("1")
         gate = f"silent-{client}"

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service_kit.auth import BearerAuthMiddleware, presented_key
+from service_kit.auth import NOBODY, BearerAuthMiddleware, presented_key
 from service_kit.keys import KeyRing, NamedKey, Principal
 from support.kit_app import AUTHORIZED, KEY, PlainForm, StartApp
 
@@ -171,6 +171,27 @@ async def test_a_server_that_tells_no_raw_path_is_believed() -> None:
 
 async def test_a_raw_path_with_its_query_is_the_same_path() -> None:
     assert await _statuses(_scope("/health", b"/health?verbose=1")) == [200]
+
+
+async def test_who_needs_no_key_is_nobody_whatever_he_shows() -> None:
+    """So that whatever asks for a right refuses him, instead of finding no principal at all."""
+    seen: list[Principal] = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        seen.append(scope["state"]["principal"])
+
+    async def silent(*_arguments: Any) -> Any:
+        raise AssertionError
+
+    guarded = BearerAuthMiddleware(
+        app, authenticate=_authenticate, exempt_paths=("/health",), form=PlainForm()
+    )
+    scope = _scope("/health", b"/health")
+    scope["headers"] = [(b"authorization", f"Bearer {KEY}".encode())]
+    await guarded(scope, silent, silent)
+
+    assert seen == [NOBODY]
+    assert NOBODY.scopes == frozenset()
 
 
 async def test_a_websocket_needs_a_key_as_well() -> None:

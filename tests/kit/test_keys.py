@@ -85,9 +85,16 @@ def test_a_name_that_no_label_could_be_is_refused(name: str) -> None:
         parse_keys(f"{name}:{GOOD}", setting="API_KEYS")
 
 
-def test_a_name_belongs_to_one_key() -> None:
+def test_a_name_has_two_keys_while_its_key_is_rotated() -> None:
+    keys = parse_keys(f"a:{GOOD},a:{OTHER}", setting="API_KEYS")
+
+    ring = KeyRing((key, frozenset()) for key in keys)
+    assert ring.find(GOOD) == ring.find(OTHER) == Principal("a")
+
+
+def test_a_name_has_no_more_keys_than_a_rotation_needs() -> None:
     with pytest.raises(BadKeySettingError, match="a name of its own"):
-        parse_keys(f"a:{GOOD},a:{OTHER}", setting="API_KEYS")
+        parse_keys(f"a:{GOOD},a:{OTHER},a:{GOOD[::-1]}", setting="API_KEYS")
 
 
 def test_a_key_belongs_to_one_name() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from service_kit.logging import mask_secrets
+from service_kit.log_text import mask_secrets
 
 PROGRAM = """
 import logging, warnings
@@ -39,6 +39,14 @@ def _logged(body: str, *, level: str = "INFO", form: str = "json") -> list[str]:
         ("secret=whsec_MfKQ9r8GKY+q/rTw==", "secret=whsec_…"),
         ("?key=AIzaSyA-0123456789abcdef", "?key=AIza…"),
         ("('sk-aaaaaaaa', 'sk-bbbbbbbb')", "('sk-…', 'sk-…')"),
+        ("?key=AQ.Ab8RN6Lx0a1b2c3d4e5f6071-_", "?key=AQ.…"),
+        ("to redis://app:pa/s?s#w@store:6379/0", "to redis://app:…@store:6379/0"),
+        ("postgresql://me:secret@one:1,two:2/x", "postgresql://me:…@one:1,two:2/x"),
+        ("http://host:8001/a@b", "http://host:8001/a@b"),
+        (
+            "see the FAQ.or-else-ask-somebody-who-knows",
+            "see the FAQ.or-else-ask-somebody-who-knows",
+        ),
         ("line\nsk-0a1b2c3d", "line\nsk-…"),
         (
             "the task-scheduler and its risk-assessment",
@@ -124,7 +132,7 @@ def test_people_read_an_exception_over_several_lines() -> None:
     lines = _logged(RAISES.format(call='log.exception("failed")'), form="console")
 
     assert "failed" in lines[0]
-    assert lines[-1] == "ValueError: no account for sk-…"
+    assert lines[-1] == "  ValueError: no account for sk-…"
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

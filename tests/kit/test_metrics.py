@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,11 +118,11 @@ sys.stdin.readline()
 
 
 class _Worker:
-    """A process that has counted one request and still has one open."""
+    """A process that has counted something, and tells what it reads when it is asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: str = WORKER) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER],
+            [sys.executable, "-c", script],
             env={"PROMETHEUS_MULTIPROC_DIR": str(folder)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -133,11 +134,11 @@ class _Worker:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
-    def read_figures(self) -> list[float]:
+    def read_figures(self) -> list[Any]:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        figures: list[float] = json.loads(self._readline())
+        figures: list[Any] = json.loads(self._readline())
         return figures
 
     def kill(self) -> None:
@@ -163,6 +164,46 @@ def test_a_killed_workers_count_stays_and_its_open_requests_go(tmp_path: Path) -
 
     survivor.kill()
     assert figures == [2, 1]
+
+
+LATE_WORKER = """
+import json, os, sys
+from service_kit.logging import configure_logging
+from service_kit.loop_lag import LoopLag, loop_view
+from service_kit.metrics import LimitStoreMetrics, MetricsRegistry
+from service_kit.store_health import StoreHealth, limits_view
+configure_logging(service="worker", level="CRITICAL", log_format="json")
+registry = MetricsRegistry()
+lag = LoopLag(registry.registry)
+health = StoreHealth(LimitStoreMetrics(registry.registry), "redis://store")
+lag.note({lag_seconds}, 0)
+if {lost}:
+    health.note_error(TimeoutError())
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+readings = registry.readings()
+print(json.dumps([*loop_view(readings).values(), *limits_view(readings).values()]), flush=True)
+"""
+
+
+def test_any_worker_shows_the_longest_lag_of_all_and_that_one_has_lost_its_store(
+    tmp_path: Path,
+) -> None:
+    scripts = [
+        LATE_WORKER.format(lag_seconds=lag_seconds, lost=lost)
+        for lag_seconds, lost in ((0.03, False), (0.09, True))
+    ]
+    well, late = (_Worker(tmp_path, script) for script in scripts)
+
+    together = well.read_figures()
+    late.kill()
+    without_it = _Worker(tmp_path, scripts[0])
+    alone = without_it.read_figures()
+
+    for worker in (well, without_it):
+        worker.kill()
+    assert together == [0.06, 0.09, "redis", False, 1]
+    assert alone == [0.05, 0.03, "redis", True, 1], "what is past and counted stays"
 
 
 def test_only_what_dead_workers_claim_is_forgotten(tmp_path: Path) -> None:

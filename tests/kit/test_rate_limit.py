@@ -1,8 +1,11 @@
 """Per address: so many requests a minute on everything, fewer on completions."""
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from service_kit.metrics import LimitStoreMetrics
 from service_kit.rate_limit import IpRateLimiter, RateRule, address_bucket, duration_text
+from service_kit.store_health import StoreHealth
 from support.kit_app import AUTHORIZED, StartApp
 
 
@@ -118,8 +121,13 @@ def test_limits_can_be_turned_off(start_app: StartApp) -> None:
     assert "x-ratelimit-limit-requests" not in responses[0].headers
 
 
+def _in_memory(rule: RateRule, workers: int = 1) -> IpRateLimiter:
+    health = StoreHealth(LimitStoreMetrics(CollectorRegistry()), "memory://")
+    return IpRateLimiter([rule], storage_uri="memory://", health=health, workers=workers)
+
+
 async def test_addresses_are_counted_apart() -> None:
-    limiter = IpRateLimiter([RateRule("requests", 1)], storage_uri="memory://")
+    limiter = _in_memory(RateRule("requests", 1))
 
     first = await limiter.check("192.0.2.1", "/")
     again = await limiter.check("192.0.2.1", "/")
@@ -132,14 +140,14 @@ async def test_addresses_are_counted_apart() -> None:
 
 
 async def test_a_path_without_a_rule_has_no_limit() -> None:
-    limiter = IpRateLimiter([RateRule("x", 1, frozenset({"/x"}))], storage_uri="memory://")
+    limiter = _in_memory(RateRule("x", 1, frozenset({"/x"})))
 
     assert await limiter.check("192.0.2.1", "/y") is None
 
 
 async def test_workers_that_count_each_for_itself_share_the_limit() -> None:
     """Together they must not let more through than the machine's limit."""
-    limiter = IpRateLimiter([RateRule("requests", 30)], storage_uri="memory://", workers=4)
+    limiter = _in_memory(RateRule("requests", 30), workers=4)
 
     states = [await limiter.check("192.0.2.1", "/") for _ in range(8)]
 

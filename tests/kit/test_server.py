@@ -206,6 +206,7 @@ def test_the_log_is_json_with_the_request_id_on_every_line_of_a_request(tmp_path
 
 def test_an_unexpected_failure_is_logged_with_its_id_and_without_secrets(tmp_path: Path) -> None:
     with _process(tmp_path) as process:
+        process.tests_the_mask = True
         httpx.get(
             f"{process.url}/v1/crash",
             headers={**AUTHORIZED, "x-request-id": "trace-10"},

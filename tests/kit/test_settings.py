@@ -49,7 +49,7 @@ def _problems(text: str) -> list[str]:
         ("CORS_ALLOWED_ORIGINS", "app.company.com", "is not an origin"),
         ("CORS_ALLOWED_ORIGINS", "https://app.company.com/", "is not an origin"),
         ("MAX_BODY_BYTES", "10", "greater than or equal to 1024"),
-        ("GRACEFUL_SHUTDOWN_SECONDS", "soon", "valid integer"),
+        ("DRAIN_SECONDS", "soon", "valid integer"),
     ],
 )
 def test_a_bad_value_is_named_with_its_setting(

@@ -41,6 +41,7 @@ async def parts(
     outbox = await Outbox.open(
         tmp_path / "outbox.sqlite3",
         waiting=metrics.settlements_waiting,
+        oldest=metrics.settlements_oldest,
         failed=metrics.settlements_failed,
     )
     api = CreditsApi(credits_api.connect(URL, "sk-credits"))

@@ -1,8 +1,10 @@
 """The REST client against a server that answers as Gemini does, oddities included."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -205,3 +207,27 @@ async def test_a_redirect_is_not_followed_as_the_key_would_go_along(
 
     assert caught.value.status == 307
     assert len(upstream.requests) == 1
+
+
+async def test_it_tells_how_many_keys_are_set_aside_and_when_they_come_back(
+    upstream: Upstream, upstream_url: str
+) -> None:
+    upstream.status, upstream.media_type = 429, "application/json"
+    error = {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Please retry in 0.1s."}
+    upstream.pieces = [msgspec.json.encode({"error": error})]
+    told: list[int] = []
+    back = asyncio.Event()
+
+    def tell(count: int) -> None:
+        told.append(count)
+        if not count:
+            back.set()
+
+    client = RestGeminiClient.connect(upstream_url, ["AIza-one", "AIza-two"], 0, tell)
+    with pytest.raises(GeminiError):
+        await client.count_tokens("gemini-2.5-flash", BODY)
+    async with asyncio.timeout(30):
+        await back.wait()
+    await client.aclose()
+
+    assert told == [1, 0]

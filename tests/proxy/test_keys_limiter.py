@@ -11,30 +11,33 @@ from redis.asyncio import Redis
 
 from ai_proxy_service import parts
 from ai_proxy_service.core.metrics import ProxyMetrics
-from ai_proxy_service.services import key_limit_redis, key_limiter
+from ai_proxy_service.services import key_limiter
 from ai_proxy_service.services.key_limiter import KeyLimiter
 from ai_proxy_service.settings import ProxySettings
 from service_kit import store_health
+from service_kit.store_health import StoreHealth
 from support.issued_keys import limited_key
 from support.redis_wire import Wire, redis_wire, require_redis
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the store time: a busy machine must not look like a dead store."""
-    for module in (key_limiter, key_limit_redis):
-        monkeypatch.setattr(module, "TIMEOUT_SECONDS", 30)
+def patient(uri: str, metrics: ProxyMetrics) -> KeyLimiter:
+    """Return a limiter that gives its store time: a busy machine must not look like a dead one."""
+    return KeyLimiter(uri, 1, metrics, health=health(uri, metrics), store_timeout_seconds=10)
+
+
+def health(uri: str, metrics: ProxyMetrics) -> StoreHealth:
+    """Return what nobody knows of a store yet."""
+    return StoreHealth(metrics.http.limit_store, uri)
 
 
 def errors(metrics: ProxyMetrics) -> float:
     return metrics.readings().total("rate_limit_store_errors_total")
 
 
-@pytest.mark.usefixtures("patient")
 async def test_of_three_hundred_requests_at_two_proxies_exactly_a_hundred_pass(
     metrics: ProxyMetrics,
 ) -> None:
-    limiters = [KeyLimiter(require_redis(), 1, metrics) for _ in range(2)]
+    limiters = [patient(require_redis(), metrics) for _ in range(2)]
     key = limited_key(rpm=100)
 
     uses = await asyncio.gather(*(limiters[n % 2].enter(key) for n in range(300)))
@@ -49,11 +52,10 @@ async def test_of_three_hundred_requests_at_two_proxies_exactly_a_hundred_pass(
 
 
 @pytest.mark.parametrize("uri", ["memory://", "redis"])
-@pytest.mark.usefixtures("patient")
 async def test_a_slot_is_free_once_every_part_of_its_request_has_ended(
     metrics: ProxyMetrics, uri: str
 ) -> None:
-    limiter = KeyLimiter(require_redis() if uri == "redis" else uri, 1, metrics)
+    limiter = patient(require_redis() if uri == "redis" else uri, metrics)
     key = limited_key(max_concurrent=1)
 
     async def refused() -> bool:
@@ -72,12 +74,11 @@ async def test_a_slot_is_free_once_every_part_of_its_request_has_ended(
     assert (while_one_part_runs, afterwards) == (True, False)
 
 
-@pytest.mark.usefixtures("patient")
 async def test_a_process_keeps_the_slots_that_it_uses(
     metrics: ProxyMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_limiter, "KEEP_EVERY_SECONDS", 0.001)
-    limiter = KeyLimiter(require_redis(), 1, metrics)
+    limiter = patient(require_redis(), metrics)
     key = limited_key(max_concurrent=1)
     async with Redis.from_url(require_redis()) as redis:
         use = await limiter.enter(key)
@@ -105,12 +106,11 @@ async def wire() -> AsyncIterator[Wire]:
         yield wire
 
 
-@pytest.mark.usefixtures("patient")
 async def test_while_redis_is_away_each_process_keeps_the_limits_itself(
     wire: Wire, metrics: ProxyMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_health, "RETRY_SECONDS", 0)
-    limiter = KeyLimiter(wire.url, 1, metrics)
+    limiter = patient(wire.url, metrics)
     key = limited_key(rpm=4, tpm=100, max_concurrent=9)
 
     async def remaining() -> int:
@@ -145,7 +145,8 @@ async def test_a_redis_that_hangs_holds_up_one_request_for_a_moment_and_no_other
         writer.close()
 
     server = await asyncio.start_server(hang, "127.0.0.1", 0)
-    limiter = KeyLimiter(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", 1, metrics)
+    uri = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    limiter = KeyLimiter(uri, 1, metrics, health=health(uri, metrics))
     key = limited_key(rpm=2)
 
     first = asyncio.create_task(limiter.enter(key))
@@ -167,8 +168,8 @@ def test_an_address_that_is_none_ends_the_start_with_the_settings_name(
         api_keys=SecretStr("tester:sk-client-7b1e9d5c3a2f4860"),
         gemini_api_key=SecretStr("AIzaCanary7b1e9d5c3a2f4860"),
         data_dir=tmp_path,
-        rate_limit_storage_uri=SecretStr("redis://store:port"),
+        rate_limit_storage_uri=SecretStr("redis://store:99999"),
     )
 
     with pytest.raises(SystemExit, match="RATE_LIMIT_STORAGE_URI: "):
-        parts.key_limiter(settings, metrics)
+        parts.key_limiter(settings, metrics, parts.limit_store(settings, metrics))

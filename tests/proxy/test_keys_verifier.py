@@ -10,6 +10,7 @@ import respx
 
 from ai_proxy_service.core.errors import KeyCheckUnavailableError
 from ai_proxy_service.core.issued_keys import IssuedKey
+from ai_proxy_service.core.key_refusals import KeyRefusals
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.services import credits_api, key_verifier
 from ai_proxy_service.services.credits_api import CreditsApi
@@ -31,7 +32,7 @@ async def verifier(
 ) -> AsyncIterator[KeyVerifier]:
     monkeypatch.setattr(credits_api, "RETRY_PAUSE_SECONDS", 0)
     api = CreditsApi(credits_api.connect(URL, "sk-credits"))
-    yield KeyVerifier(api, metrics, clock=clock)
+    yield KeyVerifier(api, metrics, KeyRefusals(metrics.keys), clock=clock)
     await api.aclose()
 
 

@@ -1,6 +1,7 @@
 """Settlements that can't be delivered at once: kept, delivered later, booked once."""
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +22,18 @@ async def test_a_settlement_that_cannot_be_delivered_is_kept_and_delivered_later
     parts: Parts, ledger: respx.MockRouter
 ) -> None:
     route = ledger.post("/api/v1/bill").mock(side_effect=httpx.ConnectError("down"))
+    before = time.time()
     settled = await parts.service.settle(SETTLEMENT)
     assert (settled.charged_nanos, settled.status) == (12_345, "pending")
     assert await parts.outbox.count() == 1
+    oldest = "gateway_settlements_oldest_timestamp_seconds"
+    assert before <= parts.metrics.readings().total(oldest) <= time.time()
 
     route.mock(side_effect=None, return_value=httpx.Response(200, json=BILLED))
     await parts.deliver_until_empty()
 
     assert await parts.outbox.count() == 0
+    assert parts.metrics.readings().total(oldest) == 0
     sent = route.calls.last.request
     assert sent.headers["idempotency-key"] == SETTLEMENT.key
     assert msgspec.json.decode(sent.content) == billing_service.bill_body(SETTLEMENT)
@@ -43,6 +48,7 @@ async def test_a_settlement_in_the_outbox_survives_the_process(
     reopened = await Outbox.open(
         tmp_path / "outbox.sqlite3",
         waiting=parts.metrics.settlements_waiting,
+        oldest=parts.metrics.settlements_oldest,
         failed=parts.metrics.settlements_failed,
     )
 

@@ -242,7 +242,7 @@ async def test_a_process_that_ends_under_a_silent_stream_leaves_no_hold(
     world: World, tmp_path: Path, *, opened: bool
 ) -> None:
     world.gemini.opening = asyncio.Event()
-    settings = {"graceful_shutdown_seconds": 1}
+    settings = {"drain_seconds": 1}
     async with running_app(tmp_path, world.gemini, world.billing, **settings) as app:
         exchange = await world.ask(app).until(b": ping\n\n")
         if opened:

@@ -60,7 +60,7 @@ def proxy(replay: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "PRICE_CATALOG_PATH": str(folder / "prices.json"),
         "RATE_LIMIT_ENABLED": "false",
         "DATA_DIR": str(folder),
-        "GRACEFUL_SHUTDOWN_SECONDS": "5",
+        "DRAIN_SECONDS": "3",
     }
     with (
         ServiceProcess("ai-proxy-service", settings, cwd=folder) as process,

@@ -50,6 +50,16 @@ def test_a_function_named_in_the_prompt_is_called_with_conforming_arguments(
     assert candidate["finishMessage"] == "Model generated function call(s)."
 
 
+@pytest.mark.parametrize("kind", ["string", "array", "nonsense"])
+def test_arguments_are_an_object_whatever_the_schema_says(gemini: WireClient, kind: str) -> None:
+    declared = {"name": "f", "parametersJsonSchema": {"type": kind}}
+    tools = [{"functionDeclarations": [declared]}]
+
+    answer = gemini.generate(body("Hi", tools=tools, toolConfig=mode("any")))
+
+    assert calls([answer])[0]["functionCall"]["args"] == {}
+
+
 def test_no_function_is_called_unasked(gemini: WireClient) -> None:
     assert not calls([gemini.generate(body("How are you?", tools=TOOLS))])
 

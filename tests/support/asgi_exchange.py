@@ -94,6 +94,7 @@ class Exchange:
 
 
 def _scope(path: str, state: dict[str, Any], headers: Mapping[str, str]) -> Scope:
+    given = {"authorization": f"Bearer {KEY}", "content-type": "application/json", **headers}
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -104,11 +105,7 @@ def _scope(path: str, state: dict[str, Any], headers: Mapping[str, str]) -> Scop
         "raw_path": path.encode(),
         "root_path": "",
         "query_string": b"",
-        "headers": [
-            (b"authorization", f"Bearer {KEY}".encode()),
-            (b"content-type", b"application/json"),
-            *((name.encode(), value.encode()) for name, value in headers.items()),
-        ],
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
         "client": ("127.0.0.1", 50_000),
         "server": ("127.0.0.1", 8002),
         "state": dict(state),
@@ -127,9 +124,9 @@ class App:
         raw = msgspec.json.encode(body)
         return Exchange(self._app, self._state, path, raw, headers or {})
 
-    def get(self, path: str) -> Exchange:
-        """Begin a request without a body."""
-        return Exchange(self._app, self._state, path, b"", {}, method="GET")
+    def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Exchange:
+        """Begin a request without a body; names of headers are in lower case."""
+        return Exchange(self._app, self._state, path, b"", headers or {}, method="GET")
 
 
 @asynccontextmanager

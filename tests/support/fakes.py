@@ -170,7 +170,7 @@ class FakeBilling:
     refused: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def balance(self, account: str) -> Balance | None:
+    async def balance(self, account: str, key_id: str | None = None) -> Balance | None:
         self._check()
         return Balance(self.available_nanos, self.available_nanos) if self.enforced else None
 

@@ -89,6 +89,13 @@ def _changed(value: Any, path: tuple[Any, ...], replacement: Any) -> Any:
     return value
 
 
+def replaced_anywhere(value: Any, replacement: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Return copies, in each of which another value is replaced, and where that is."""
+    for path in _paths(value):
+        if path:
+            yield path, _changed(value, path, replacement)
+
+
 def _at(value: Any, path: tuple[Any, ...]) -> Any:
     for step in path:
         value = value[step]

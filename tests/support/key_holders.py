@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from support.canaries import plant
 from support.live_server import live_server
 from support.proxy_app import proxy_app
 from support.stack import ADMIN_KEY, MODEL, SERVICE_KEY, TIMEOUT_SECONDS, Stack, say
@@ -31,7 +32,9 @@ def admin(stack: Stack, method: str, path: str, body: Any = None) -> dict[str, A
 
 def issue(stack: Stack, account: str, **fields: Any) -> dict[str, Any]:
     """Make a key for an account."""
-    return admin(stack, "POST", "/keys", {"account": account, "name": "laptop", **fields})
+    made = admin(stack, "POST", "/keys", {"account": account, "name": "laptop", **fields})
+    plant(made["key"], "an issued key")
+    return made
 
 
 def ask(url: str, key: str, **fields: Any) -> httpx.Response:

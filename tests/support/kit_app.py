@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -10,15 +11,17 @@ import msgspec
 from fastapi import APIRouter, Body, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic_settings import SettingsConfigDict
+from starlette.middleware import Middleware
 
 from service_kit.body import decode_body
+from service_kit.drain_middleware import DrainMiddleware
 from service_kit.errors import ServiceError, install_error_handlers
 from service_kit.keys import KeyRing, Principal
-from service_kit.logging import configure_logging, get_logger
+from service_kit.logging import get_logger
 from service_kit.metrics import HttpMetrics, MetricsRegistry, Readings, metrics_endpoint
 from service_kit.middleware import middleware_stack
 from service_kit.rate_limit import RateRule
-from service_kit.server import serve
+from service_kit.server import prepare_process, serve_service
 from service_kit.settings import CommonSettings, load_settings
 
 KEY = "sk-kit-8f1d0c2b7a6e5934"
@@ -95,6 +98,13 @@ async def framework_echo(body: Annotated[dict[str, Any], Body()]) -> dict[str, A
     return body
 
 
+@router.get("/silence")
+async def silence() -> None:
+    """Answer never."""
+    _log.info("silent")
+    await asyncio.Event().wait()
+
+
 @router.get("/stream")
 async def stream(request: Request) -> StreamingResponse:
     words: asyncio.Queue[str] = asyncio.Queue()
@@ -158,23 +168,34 @@ def kit_app(
         return ring.find(presented)
 
     form = PlainForm()
+    drain = settings.drain()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        with drain.on_signals():
+            yield
+
     app = FastAPI(
-        middleware=middleware_stack(
-            settings,
-            form=form,
-            http_metrics=HttpMetrics(registry.registry),
-            authenticate=authenticate if settings.auth_enabled else None,
-            rate_rules=(
-                RateRule("requests", settings.rate_limit_per_minute),
-                RateRule(
-                    "completions",
-                    settings.rate_limit_completions_per_minute,
-                    frozenset({"/v1/completions"}),
+        lifespan=lifespan,
+        middleware=[
+            *middleware_stack(
+                settings,
+                form=form,
+                http_metrics=HttpMetrics(registry.registry),
+                authenticate=authenticate if settings.auth_enabled else None,
+                rate_rules=(
+                    RateRule("requests", settings.rate_limit_per_minute),
+                    RateRule(
+                        "completions",
+                        settings.rate_limit_completions_per_minute,
+                        frozenset({"/v1/completions"}),
+                    ),
                 ),
+                key_headers=key_headers,
+                limit_known_callers=limit_known_callers,
             ),
-            key_headers=key_headers,
-            limit_known_callers=limit_known_callers,
-        )
+            Middleware(DrainMiddleware, drain=drain, form=form),
+        ],
     )
     install_error_handlers(app, form)
     app.include_router(router)
@@ -198,21 +219,18 @@ def _json_view(readings: Readings) -> Mapping[str, Any]:
 def create_app() -> FastAPI:
     """Make the app in each process of the command."""
     settings = load_settings(ProcessSettings)
-    configure_logging(service="kit", level=settings.log_level, log_format=settings.log_format)
+    prepare_process("kit", settings)
     return kit_app(settings)
 
 
 def main() -> None:
     """Run the app as a command: ``python -m support.kit_app``."""
     settings = load_settings(ProcessSettings)
-    configure_logging(service="kit", level=settings.log_level, log_format=settings.log_format)
-    serve(
+    prepare_process("kit", settings)
+    serve_service(
         "support.kit_app:create_app",
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        forwarded_allow_ips=settings.forwarded_allow_ips,
-        graceful_shutdown_seconds=settings.graceful_shutdown_seconds,
+        settings,
+        form=PlainForm(),
     )
 
 

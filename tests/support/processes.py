@@ -1,5 +1,6 @@
 """Real processes for tests: start a console script, wait until it listens, end it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -10,17 +11,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
+
+from support.canaries import assert_nothing_leaked, plant_settings
+
 _BIN = Path(sys.executable).parent
 _START_TIMEOUT_SECONDS = 60
 _STOP_TIMEOUT_SECONDS = 30
+_METRICS_TIMEOUT_SECONDS = 5
+# What is asked here is no test's: its lines are searched, and kept apart from all others.
+_OWN_REQUEST = "asked-at-the-end-by-the-search"
 
 
 class ServiceProcess:
     """One of the project's commands, running and listening on a port of its own.
 
+    Whichever way it ends, a secret of its settings, a prompt or an answer in what it has shown
+    fails the test.
+
     Attributes:
         url: base URL that the process announced.
         lines: everything it has written so far, one string a line.
+        tests_the_mask: whether it logs keys on purpose, to show what the log's mask makes of them.
     """
 
     def __init__(
@@ -29,6 +41,11 @@ class ServiceProcess:
         self.lines: list[str] = []
         self.url = ""
         self._changed = threading.Condition()
+        self._shown: list[tuple[str, str]] = []
+        self._own_lines: list[str] = []
+        self._name = command
+        self.tests_the_mask = False
+        plant_settings(env)
         # Only what is named is inherited, so that a developer's own settings change no test.
         inherited = {
             name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ
@@ -48,7 +65,8 @@ class ServiceProcess:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             with self._changed:
-                self.lines.append(line.rstrip("\n"))
+                own = f'"{_OWN_REQUEST}"' in line
+                (self._own_lines if own else self.lines).append(line.rstrip("\n"))
                 if not self.url and '"listening"' in line:
                     self.url = json.loads(line)["url"]
                 self._changed.notify_all()
@@ -105,6 +123,7 @@ class ServiceProcess:
 
     def kill(self) -> None:
         """End it as a power cut would: SIGKILL, nothing flushed, nothing answered."""
+        self._note_arguments()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(_STOP_TIMEOUT_SECONDS)
         self._release()
@@ -119,10 +138,52 @@ class ServiceProcess:
         self._reader.join(_STOP_TIMEOUT_SECONDS)
         if self.process.stdout is not None:
             self.process.stdout.close()
+        self.assert_nothing_leaked()
+
+    def assert_nothing_leaked(self) -> None:
+        """Search all that it has shown so far; its end does so as well.
+
+        Raises:
+            LeakError: a secret, a prompt or an answer is there.
+        """
+        output = ("output", "\n".join([*self.lines, *self._own_lines]))
+        assert_nothing_leaked(
+            ((f"the {what} of {self._name}", text) for what, text in [*self._shown, output]),
+            masked_ones=not self.tests_the_mask,
+        )
+
+    def _note_arguments(self) -> None:
+        """Take down what anybody on the machine can read of it and of its children."""
+        waiting = [self.process.pid]
+        while waiting:
+            folder = Path(f"/proc/{waiting.pop()}")
+            # It, or one of its threads, may end at any moment.
+            with contextlib.suppress(OSError):
+                arguments = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                self._shown.append(("argument list", os.fsdecode(arguments)))
+                for children in folder.glob("task/*/children"):
+                    waiting += map(int, children.read_text().split())
+
+    def _note_metrics(self) -> None:
+        """Take down its metrics in both forms, if it still tells them."""
+        with (
+            # What the environment says of proxies and certificates is for the outside world.
+            httpx.Client(
+                base_url=self.url, timeout=_METRICS_TIMEOUT_SECONDS, trust_env=False
+            ) as client,
+            contextlib.suppress(httpx.HTTPError),
+        ):
+            named = {"x-request-id": _OWN_REQUEST}
+            for accept in ("application/json", "text/plain"):
+                answer = client.get("/metrics", headers={"accept": accept, **named})
+                self._shown.append((f"metrics as {accept}", answer.text))
 
     def stop(self) -> int:
         """Ask it to end, and return its exit code."""
         if self.process.poll() is None:
+            self._note_arguments()
+            if self.url:
+                self._note_metrics()
             self.process.terminate()
         code = self.process.wait(_STOP_TIMEOUT_SECONDS)
         self._release()

@@ -32,9 +32,8 @@ def proxy_app(urls: Mapping[str, str], service_key: str, folder: Path, **setting
             credits_service_api_key=SecretStr(service_key),
             call_memory_uri=SecretStr("memory://"),
             data_dir=folder,
-            rate_limit_enabled=False,
-            graceful_shutdown_seconds=5,
-            **settings,
+            drain_seconds=3,
+            **{"rate_limit_enabled": False, **settings},
         )
     )
 

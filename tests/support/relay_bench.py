@@ -2,6 +2,7 @@
 
 from ai_proxy_service.core.authorisation import HoldPolicy
 from ai_proxy_service.core.completion import Completion
+from ai_proxy_service.core.key_refusals import KeyRefusals
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.relay import Relay
 from support.fakes import FakeBilling, FakeGemini, text_chunk
@@ -19,6 +20,7 @@ class Bench:
         )
         self.billing = FakeBilling(5 * USD)
         self.metrics = metrics
+        self.refusals = KeyRefusals(metrics.keys)
         self.log = MemoryUsageLog()
         self.drain = True
         self.policy = HoldPolicy.WINDOWED
@@ -28,6 +30,7 @@ class Bench:
             gemini=self.gemini,
             billing=self.billing,
             metrics=self.metrics,
+            refusals=self.refusals,
             log=self.log,
             policy=self.policy,
             drain_on_disconnect=self.drain,

@@ -35,13 +35,15 @@ class SlowProxy:
 
     async def _relay(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            server, to_server = await asyncio.open_connection(HOST, self._target_port)
             try:
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(self._pump(client, to_server))
-                    both.create_task(self._pump(server, to_client))
+                server, to_server = await asyncio.open_connection(HOST, self._target_port)
+                try:
+                    async with asyncio.TaskGroup() as both:
+                        both.create_task(self._pump(client, to_server))
+                        both.create_task(self._pump(server, to_client))
+                finally:
+                    to_server.close()
             finally:
-                to_server.close()
                 to_client.close()
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -12,6 +12,7 @@ import httpx
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
+from support.canaries import assert_nothing_leaked
 from support.processes import ServiceProcess
 
 CLIENT_KEY = "sk-client-5d1f7a9c3b2e8460"
@@ -22,6 +23,17 @@ MODEL = "gemini-2.5-flash"
 INPUT_USD = Decimal("0.0000003")
 OUTPUT_USD = Decimal("0.0000025")
 TIMEOUT_SECONDS = 60
+
+
+def _search(response: httpx.Response) -> None:
+    """Fail if an answer's headers, or an error's body, show a secret."""
+    shown = [("an answer's headers", str(response.headers))]
+    if response.is_error:
+        shown.append(("an error's body", response.read().decode("utf-8", "replace")))
+    assert_nothing_leaked(shown, private_texts=False)
+
+
+_SEARCHED = {"response": [_search]}
 
 
 def say(text: str) -> list[ChatCompletionMessageParam]:
@@ -61,6 +73,7 @@ class Stack:
                 base_url=f"{self.proxy.url}/v1",
                 max_retries=0,
                 timeout=TIMEOUT_SECONDS,
+                http_client=openai.DefaultHttpxClient(event_hooks=_SEARCHED),
             )
         )
 
@@ -69,7 +82,12 @@ class Stack:
         if (base_url, key) not in self._clients:
             headers = {"authorization": f"Bearer {key}"} if key else {}
             self._clients[base_url, key] = self._exits.enter_context(
-                httpx.Client(base_url=base_url, headers=headers, timeout=TIMEOUT_SECONDS)
+                httpx.Client(
+                    base_url=base_url,
+                    headers=headers,
+                    timeout=TIMEOUT_SECONDS,
+                    event_hooks=_SEARCHED,
+                )
             )
         return self._clients[base_url, key]
 
@@ -162,20 +180,22 @@ def proxy_env(stack_urls: Mapping[str, str], folder: Path) -> dict[str, str]:
         "DATA_DIR": str(folder),
         "RATE_LIMIT_ENABLED": "false",
         # A test that fails with a stream open must not hold up the others.
-        "GRACEFUL_SHUTDOWN_SECONDS": "5",
+        "DRAIN_SECONDS": "3",
     }
 
 
 @contextmanager
 def running_stack(
-    folder: Path, ledger_url: str, proxy_settings: Mapping[str, str] | None = None
+    folder: Path,
+    ledger_url: str,
+    proxy_settings: Mapping[str, str] | None = None,
+    ledger_settings: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """Start all three processes; stop them, proxy first, at the end."""
     with ExitStack() as exits:
         simulator = exits.enter_context(ServiceProcess("gemini-simulator", {}, cwd=folder))
-        ledger = exits.enter_context(
-            ServiceProcess("credits-service", ledger_env(ledger_url, folder), cwd=folder)
-        )
+        of_ledger = {**ledger_env(ledger_url, folder), **(ledger_settings or {})}
+        ledger = exits.enter_context(ServiceProcess("credits-service", of_ledger, cwd=folder))
         urls = {"simulator": simulator.url, "ledger": ledger.url}
         env = {**proxy_env(urls, folder), **(proxy_settings or {})}
         proxy = exits.enter_context(ServiceProcess("ai-proxy-service", env, cwd=folder))

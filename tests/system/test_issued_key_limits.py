@@ -14,7 +14,6 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from ai_proxy_service.services import key_limit_redis, key_limiter
 from ai_proxy_service.services.key_limit_redis import SLOT_SECONDS
 from support.key_holders import CHAT, ask, issue, two_proxies
 from support.processes import ServiceProcess
@@ -23,14 +22,22 @@ from support.stack import MODEL, TIMEOUT_SECONDS, Stack, proxy_env, say
 
 RPM = 100
 REQUESTS = 300
+# A busy machine must not look like a dead store.
+PATIENT_SECONDS = 10
 
 
 @pytest.fixture
-def redis_url(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return a Redis that answers, and has the time: a busy machine is no dead store."""
-    for module in (key_limiter, key_limit_redis):
-        monkeypatch.setattr(module, "TIMEOUT_SECONDS", 30)
+def redis_url() -> str:
+    """Return a Redis that answers."""
     return require_redis()
+
+
+def patient(redis_url: str) -> dict[str, Any]:
+    """Return the settings of a proxy that counts in a Redis and gives it time."""
+    return {
+        "rate_limit_storage_uri": SecretStr(redis_url),
+        "rate_limit_store_timeout_seconds": PATIENT_SECONDS,
+    }
 
 
 def until(what: Callable[[], bool]) -> None:
@@ -45,8 +52,8 @@ def client_of(url: str, key: str) -> openai.OpenAI:
 
 
 def stream_at(gate: str) -> dict[str, Any]:
-    """Return a request for a stream that stands at a gate."""
-    messages = say(f"[[sim tokens=5 gate={gate}]]")
+    """Return a request for a stream that stands at a gate after its first token."""
+    messages = say(f"[[sim tokens=5 stall_after=1 gate={gate}]]")
     return {"model": MODEL, "messages": messages, "stream": True}
 
 
@@ -66,9 +73,8 @@ def test_two_proxies_admit_exactly_what_a_key_may_ask_in_a_minute(
     account = stack.account("1")
     key = issue(stack, account, rpm=RPM)["key"]
     headers = {"authorization": f"Bearer {key}"}
-    uri = SecretStr(redis_url)
     with (
-        two_proxies(stack, tmp_path, rate_limit_storage_uri=uri) as urls,
+        two_proxies(stack, tmp_path, **patient(redis_url)) as urls,
         httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS) as client,
         ThreadPoolExecutor(16) as threads,
     ):
@@ -170,9 +176,12 @@ def test_slots_of_a_proxy_that_was_killed_come_back(
     account = stack.account("1")
     issued = issue(stack, account, max_concurrent=1)
     urls = {"simulator": stack.simulator.url, "ledger": stack.ledger.url}
-    env = {**proxy_env(urls, tmp_path / "killed"), "RATE_LIMIT_STORAGE_URI": redis_url}
-    uri = SecretStr(redis_url)
-    with two_proxies(stack, tmp_path, rate_limit_storage_uri=uri) as (url, _):
+    env = {
+        **proxy_env(urls, tmp_path / "killed"),
+        "RATE_LIMIT_STORAGE_URI": redis_url,
+        "RATE_LIMIT_STORE_TIMEOUT_SECONDS": str(PATIENT_SECONDS),
+    }
+    with two_proxies(stack, tmp_path, **patient(redis_url)) as (url, _):
         with (
             ServiceProcess("ai-proxy-service", env, cwd=tmp_path) as doomed,
             client_of(doomed.url, issued["key"]) as client,

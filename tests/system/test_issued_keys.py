@@ -37,6 +37,8 @@ ROUTES: tuple[tuple[str, str, dict[str, Any] | None, str], ...] = (
     ("GET", "/v1/models", None, "models"),
     ("GET", f"/v1/models/{MODEL}", None, "models"),
     ("GET", "/v1/receipts/chatcmpl-unknown", None, "billing"),
+    ("GET", "/v1/credits", None, "billing"),
+    ("GET", "/credits", None, "billing"),
 )
 SCOPES = ("chat", "embeddings", "models", "billing")
 

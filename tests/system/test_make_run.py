@@ -180,7 +180,7 @@ def test_the_keys_are_readable_by_their_owner_only(run: Run) -> None:
     assert run.printed("OPENAI_API_KEY") in file.read_text()
 
 
-def test_no_key_stands_in_a_log(run: Run) -> None:
+def test_no_key_stands_in_a_log_or_an_argument_list(run: Run) -> None:
     keys = json.loads((run.folder / "data" / "local-keys.json").read_text())
     logs = list((run.folder / "data" / "logs").glob("*.log"))
 
@@ -188,6 +188,10 @@ def test_no_key_stands_in_a_log(run: Run) -> None:
     for log in logs:
         assert str(log) in run.output
         assert not [key for key in keys.values() if key in log.read_text()]
+    for process_id in [run.launcher.process.pid, *run.processes().values()]:
+        arguments = Path(f"/proc/{process_id}/cmdline").read_text()
+        assert arguments
+        assert not [key for key in keys.values() if key in arguments]
 
 
 def test_a_second_run_on_the_same_data_is_refused(run: Run) -> None:

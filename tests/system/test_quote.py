@@ -70,7 +70,7 @@ def test_a_quote_has_the_costs_line_by_line_and_asks_nobody(stack: Stack) -> Non
                 "cost_usd": "0.0025",
             },
         ],
-        "account": {"available": "5", "spendable": "5"},
+        "account": {"available": "5", "spendable": "5", "limited_by": None},
         "allowed": True,
         "reason": None,
     }
@@ -120,7 +120,7 @@ def test_where_a_completion_would_be_refused_a_quote_says_so(stack: Stack) -> No
     assert answer.status_code == 402
     assert quote["allowed"] is False
     assert quote["reason"]["code"] == answer.json()["error"]["code"] == "insufficient_quota"
-    assert quote["account"] == {"available": "0.0001", "spendable": "0.0001"}
+    assert quote["account"] == {"available": "0.0001", "spendable": "0.0001", "limited_by": None}
 
 
 @pytest.mark.parametrize("name", ["nobody/ä?#", "../keys", "a%2Fb"])
@@ -129,7 +129,7 @@ def test_an_account_that_nobody_has_topped_up_has_nothing(stack: Stack, name: st
 
     quote = quoted(stack, asked(name))
 
-    assert quote["account"] == {"available": "0", "spendable": "0"}
+    assert quote["account"] == {"available": "0", "spendable": "0", "limited_by": None}
     assert quote["reason"]["code"] == "insufficient_quota"
     assert quote["affordable_max_output_tokens"] == 0
     assert methods_called(stack) == [], "counting would be for nothing"
@@ -160,7 +160,7 @@ def test_a_spend_limit_counts_as_the_credit_that_there_is(stack: Stack) -> None:
 
     quote = quoted(stack, asked(account))
 
-    assert quote["account"] == {"available": "5", "spendable": "0.0001"}
+    assert quote["account"] == {"available": "5", "spendable": "0.0001", "limited_by": "day"}
     assert quote["reason"]["code"] == "insufficient_quota"
 
 

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from ai_proxy_service.core.answering import Answers
 from ai_proxy_service.core.interfaces import BillingService, CallMemory, MediaFetcher
+from ai_proxy_service.core.key_refusals import KeyRefusals
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.price_book import PriceBook
 from ai_proxy_service.core.usage_log import UsageLog
@@ -29,10 +30,12 @@ from ai_proxy_service.services.logging_billing import LoggingBillingService
 from ai_proxy_service.services.media_fetcher import HttpMediaFetcher
 from ai_proxy_service.services.outbox import Outbox
 from ai_proxy_service.services.price_watch import PriceWatch
+from ai_proxy_service.services.refusal_reports import RefusalReports
 from ai_proxy_service.services.usage_log import QueuedUsageLog, open_usage_log
 from ai_proxy_service.settings import BUNDLED_CATALOG, ProxySettings
 from service_kit.logging import get_logger
 from service_kit.settings import settings_failure
+from service_kit.store_health import StoreHealth
 
 _log = get_logger(__name__)
 T = TypeVar("T")
@@ -50,11 +53,22 @@ def watch_prices(
     stack.push_async_callback(_stop, looking)
 
 
-def key_limiter(settings: ProxySettings, metrics: ProxyMetrics) -> KeyLimiter:
+def limit_store(settings: ProxySettings, metrics: ProxyMetrics) -> StoreHealth:
+    """Return what is known of the store of all limits: those per address, those of keys."""
+    return StoreHealth(metrics.http.limit_store, settings.rate_limit_storage_uri.get_secret_value())
+
+
+def key_limiter(settings: ProxySettings, metrics: ProxyMetrics, health: StoreHealth) -> KeyLimiter:
     """Return what counts requests of issued keys; it connects once it is needed."""
     uri = settings.rate_limit_storage_uri.get_secret_value()
     try:
-        return KeyLimiter(uri, settings.workers, metrics)
+        return KeyLimiter(
+            uri,
+            settings.workers,
+            metrics,
+            health=health,
+            store_timeout_seconds=settings.rate_limit_store_timeout_seconds,
+        )
     except ValueError as error:
         sys.exit(settings_failure([f"RATE_LIMIT_STORAGE_URI: {error}"]))
 
@@ -64,6 +78,14 @@ def keep_slots(limiter: KeyLimiter, stack: AsyncExitStack) -> None:
     stack.push_async_callback(limiter.aclose)
     keeping = asyncio.create_task(limiter.keep_slots(), name="key-slots")
     stack.push_async_callback(_stop, keeping)
+
+
+def report_refusals(refusals: KeyRefusals, ledger: CreditsApi, stack: AsyncExitStack) -> None:
+    """Report refused uses of issued keys as long as the app runs, and what is left at its end."""
+    reports = RefusalReports(refusals, ledger)
+    stack.push_async_callback(reports.aclose)
+    reporting = asyncio.create_task(reports.run(), name="key-refusals")
+    stack.push_async_callback(_stop, reporting)
 
 
 async def usage_log(
@@ -96,6 +118,7 @@ async def billing(
         outbox = await Outbox.open(
             settings.data_dir / "outbox.sqlite3",
             waiting=metrics.settlements_waiting,
+            oldest=metrics.settlements_oldest,
             failed=metrics.settlements_failed,
         )
     except (OSError, sqlite3.Error) as error:

@@ -14,6 +14,8 @@ from ai_proxy_service.core.authorisation import HoldPolicy
 from ai_proxy_service.core.models import parse_aliases
 from ai_proxy_service.services.gemini_client import GeminiClientKind
 from ai_proxy_service.translation.google_options import Threshold
+from service_kit.addresses import check_base_url, check_store_uri
+from service_kit.keys import BadKeySettingError, check_key, refuse_placeholder
 from service_kit.settings import CommaSeparated, CommonSettings, split_commas
 
 GEMINI_URL = "https://generativelanguage.googleapis.com"
@@ -27,12 +29,14 @@ def _memory_uri(uri: SecretStr) -> SecretStr:
             "it is memory://, redis://host:port/db or valkey://host:port/db; empty for a file "
             "in DATA_DIR"
         )
+    check_store_uri(uri.get_secret_value())
     return uri
 
 
 def _usage_log_url(url: SecretStr) -> SecretStr:
     if not re.fullmatch(r"|postgres(ql)?(\+asyncpg)?://.+", url.get_secret_value()):
         raise ValueError("it is postgresql://user@host/database; empty for a file in DATA_DIR")
+    check_store_uri(url.get_secret_value())
     return url
 
 
@@ -103,8 +107,8 @@ class ProxySettings(CommonSettings, PriceSettings, UsageLogSettings):
     @field_validator("gemini_base_url", "credits_service_url")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+        if value:
+            check_base_url(value)
         return value.rstrip("/")
 
     @field_validator("media_allowed_networks", mode="before")
@@ -116,11 +120,19 @@ class ProxySettings(CommonSettings, PriceSettings, UsageLogSettings):
     def _check(self) -> Self:
         if not self.gemini_keys():
             raise ValueError("GEMINI_API_KEY has no key in it")
+        for number, key in enumerate(self.gemini_keys(), start=1):
+            # Google decides what its keys look like, so that nothing else is asked of them.
+            refuse_placeholder(
+                key,
+                f"GEMINI_API_KEY, key number {number}",
+                "take a real one from https://aistudio.google.com/apikey",
+            )
         if bool(self.credits_service_url) != bool(self.credits_service_api_key.get_secret_value()):
             raise ValueError(
                 "CREDITS_SERVICE_URL and CREDITS_SERVICE_API_KEY belong together: set both to bill "
                 "every completion, or neither to log charges only"
             )
+        self._check_credits_key()
         if self.workers > 1 and self.answer_store_uri.get_secret_value() == "memory://":
             raise ValueError(
                 "ANSWER_STORE_URI: memory:// is for one process, and WORKERS are more: each would "
@@ -128,6 +140,17 @@ class ProxySettings(CommonSettings, PriceSettings, UsageLogSettings):
             )
         self.service_keys()
         return self
+
+    def _check_credits_key(self) -> None:
+        key = self.credits_service_api_key.get_secret_value()
+        if not key:
+            return
+        if ":" in key or "," in key:
+            raise BadKeySettingError(
+                "CREDITS_SERVICE_API_KEY is one key without a name: of name:key in the credits "
+                "service's API_KEYS, what follows the colon"
+            )
+        check_key(key, "CREDITS_SERVICE_API_KEY")
 
     def gemini_keys(self) -> tuple[str, ...]:
         """Return the Gemini API keys, which are used in turn."""

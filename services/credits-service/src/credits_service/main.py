@@ -21,6 +21,7 @@ from credits_service.core.errors import ConfigurationError
 from credits_service.core.metrics import LedgerMetrics
 from credits_service.db.engine import open_database
 from credits_service.db.exclusive import exclusive
+from credits_service.db.hold_census import HoldCensus
 from credits_service.db.key_queries import KeyQueries
 from credits_service.db.key_uses import KeyUses
 from credits_service.db.keys import KeyStore
@@ -37,13 +38,16 @@ from credits_service.middleware.auth import authenticate_with
 from credits_service.settings import CreditsSettings
 from credits_service.webhooks.delivery import Deliverer
 from credits_service.webhooks.sender import Sender
+from service_kit.drain_middleware import DrainMiddleware
 from service_kit.errors import install_error_handlers
-from service_kit.logging import configure_logging
+from service_kit.garbage import leave_out_what_is_there
+from service_kit.loop_lag import LoopLag
 from service_kit.metrics import HttpMetrics, MetricsRegistry
 from service_kit.middleware import middleware_stack
 from service_kit.rate_limit import RateRule
-from service_kit.server import serve
+from service_kit.server import prepare_process, serve_service
 from service_kit.settings import load_settings
+from service_kit.tracing import FASTAPI_TELEMETRY, close_tracing, configure_tracing
 
 _NANOSECONDS_PER_MICRO = 1_000
 
@@ -67,6 +71,8 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
     form = ProblemForm()
     registry = MetricsRegistry()
     metrics = LedgerMetrics(registry.registry)
+    loop_lag = LoopLag(registry.registry)
+    drain = settings.drain()
     service_keys, admin_keys = settings.keys()
 
     @asynccontextmanager
@@ -82,12 +88,14 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
             clock=ticking,
             events=settings.event_rules(),
             on_events=deliverer.wake if deliverer else None,
+            on_booked=metrics.money.booked,
         )
         writer = Writer(store, metrics)
         sweeper = Sweeper(
             queries,
             KeyRetention(database, ticking, days=settings.idempotency_retention_days),
             writer,
+            HoldCensus(queries, metrics.money),
             interval_seconds=settings.sweep_interval_seconds,
         )
         key_uses = KeyUses(database)
@@ -107,7 +115,9 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
             key_uses.start()
             if deliverer:
                 deliverer.start()
-            yield
+            with drain.on_signals():
+                async with loop_lag.watched():
+                    yield
         finally:
             await sweeper.close()
             await key_uses.close()
@@ -115,13 +125,18 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
             if deliverer:
                 await deliverer.close()
             await database.close()
+            await close_tracing()
 
     app = FastAPI(
         title="Credits service",
         description="Prepaid balances in USD: holds, charges, top-ups, and their ledger.",
         version="1",
         lifespan=lifespan,
+        telemetry=FASTAPI_TELEMETRY,
+        # A redirection would lead to whatever host the request names.
+        redirect_slashes=False,
         redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs_enabled else None,
         middleware=[
             *middleware_stack(
                 settings,
@@ -135,6 +150,7 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
                 # limit is for those who guess keys.
                 limit_known_callers=False,
             ),
+            Middleware(DrainMiddleware, drain=drain, form=form),
             Middleware(HotRoutes, form=form),
         ],
     )
@@ -145,21 +161,20 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
     return app
 
 
-def _configure(settings: CreditsSettings) -> None:
-    configure_logging(service=SERVICE, level=settings.log_level, log_format=settings.log_format)
-
-
 def build_app() -> FastAPI:
     """Make the app of a worker from the environment."""
     settings = load_settings(CreditsSettings)
-    _configure(settings)
-    return create_app(settings)
+    prepare_process(SERVICE, settings)
+    configure_tracing(service=SERVICE, endpoint=settings.otel_exporter_otlp_endpoint)
+    app = create_app(settings)
+    leave_out_what_is_there()
+    return app
 
 
 def main() -> None:
     """Run the service: prepare the ledger, then serve until a signal ends it."""
     settings = load_settings(CreditsSettings)
-    _configure(settings)
+    prepare_process(SERVICE, settings)
     url = settings.ledger_url()
     try:
         with exclusive(url):
@@ -170,13 +185,10 @@ def main() -> None:
                     wait_seconds=settings.database_start_timeout_seconds,
                 )
             )
-            serve(
+            serve_service(
                 "credits_service.main:build_app",
-                host=settings.host,
-                port=settings.port,
-                workers=settings.workers,
-                forwarded_allow_ips=settings.forwarded_allow_ips,
-                graceful_shutdown_seconds=settings.graceful_shutdown_seconds,
+                settings,
+                form=ProblemForm(),
             )
     except ConfigurationError as error:
         sys.exit(str(error))

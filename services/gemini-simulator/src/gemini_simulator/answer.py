@@ -215,7 +215,9 @@ class _Writer:
         schema = function.parameters_json_schema
         if function.parameters is not None:
             schema = msgspec.to_builtins(function.parameters)
-        return {} if schema is None else example(schema, function.name)
+        made = {} if schema is None else example(schema, function.name)
+        # On the wire they are a Struct, whatever a schema asks for.
+        return made if isinstance(made, dict) else {}
 
     def _tokens(self, index: int, left: int, has_calls: bool) -> list[str]:
         behaviour = self._behaviour

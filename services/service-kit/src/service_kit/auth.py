@@ -11,6 +11,8 @@ from service_kit.keys import Principal
 Authenticate = Callable[[str], Awaitable[Principal | None]]
 
 _BEARER = b"bearer "
+# Who asks where no key is asked for: whatever needs a right has to refuse him.
+NOBODY = Principal("anonymous")
 
 
 class InvalidApiKeyError(ServiceError):
@@ -53,7 +55,7 @@ def presented_key(scope: Scope, key_headers: Sequence[bytes] = ()) -> str:
 class BearerAuthMiddleware:
     """Lets a request through only with an accepted key, except on exact public paths.
 
-    The principal is left in ``scope["state"]["principal"]``.
+    The principal is left in ``scope["state"]["principal"]``; on public paths it is `NOBODY`.
     """
 
     def __init__(
@@ -74,16 +76,18 @@ class BearerAuthMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
         # Anything but the app's own start and stop needs a key, a websocket too.
-        if scope["type"] == "lifespan" or self._is_exempt(scope):
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        try:
-            principal = await self.authenticate(presented_key(scope, self.key_headers))
-            if principal is None:
-                raise InvalidApiKeyError
-        except ServiceError as error:
-            await error_response(error, self.form)(scope, receive, send)
-            return
+        principal: Principal | None = NOBODY
+        if not self._is_exempt(scope):
+            try:
+                principal = await self.authenticate(presented_key(scope, self.key_headers))
+                if principal is None:
+                    raise InvalidApiKeyError
+            except ServiceError as error:
+                await error_response(error, self.form)(scope, receive, send)
+                return
         scope.setdefault("state", {})["principal"] = principal
         await self.app(scope, receive, send)
 

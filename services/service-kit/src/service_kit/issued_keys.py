@@ -11,6 +11,7 @@ import string
 import zlib
 from dataclasses import dataclass, field
 
+KEY_SIGN = "sk-"
 PREFIX_LENGTH = 8
 RANDOM_LENGTH = 34
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -18,7 +19,7 @@ _CHECKSUM_LENGTH = 6
 _CHARACTER = "[0-9A-Za-z]"
 _PREFIX = re.compile(rf"{_CHARACTER}{{{PREFIX_LENGTH}}}")
 _KEY = re.compile(
-    rf"(?P<signed>sk-(?P<prefix>{_PREFIX.pattern})-{_CHARACTER}{{{RANDOM_LENGTH}}})"
+    rf"(?P<signed>{KEY_SIGN}(?P<prefix>{_PREFIX.pattern})-{_CHARACTER}{{{RANDOM_LENGTH}}})"
     rf"(?P<checksum>{_CHARACTER}{{{_CHECKSUM_LENGTH}}})"
 )
 
@@ -33,7 +34,7 @@ class PresentedKey:
 
 def key_text(prefix: str, random: str) -> str:
     """Put a key together from its public prefix and its secret part."""
-    signed = f"sk-{prefix}-{random}"
+    signed = f"{KEY_SIGN}{prefix}-{random}"
     return signed + _checksum(signed)
 
 

@@ -1,13 +1,15 @@
 """One JSON object a line (or a readable console form), request id included, secrets masked.
 
+What a line may hold is decided in `log_text`.
+
 Standard library loggers (uvicorn's, SQLAlchemy's) go through the same processors, so that a
 log collector meets a single form. Our own lines are written without the standard library's
 records, as there is one for each request.
 """
 
 import contextlib
+import json
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Literal
@@ -15,33 +17,46 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
+from service_kit.log_text import (
+    LINE_CHARACTERS_MAX,
+    bounded,
+    escaped_event,
+    escaped_json,
+    mask_secrets,
+    squeezed,
+)
 from service_kit.request_id import current_request_id
 
 LogFormat = Literal["json", "console"]
 # They write lines for each call, which our own lines repeat with more to say.
 CHATTY_LOGGERS = ("httpx", "alembic")
-
-# Last line of defence; nothing should log a key in the first place.
-# Ours begin with sk-, Google's API keys with AIza, secrets of webhooks with whsec_.
-_SECRET = re.compile(r"(?i)(?<![a-z0-9])(bearer\s+|sk-|AIza|whsec_)[A-Za-z0-9_\-.~+/]{6,}=*")
-_MASK = r"\1…"
-# What each of them begins with: nearly every line has none, which this tells at once.
-_SECRET_MARKS = ("bearer", "sk-", "aiza", "whsec_")
-
-
-def mask_secrets(text: str) -> str:
-    """Replace what looks like an API key or bearer token by its public beginning."""
-    lower = text.lower()
-    if not any(mark in lower for mark in _SECRET_MARKS):
-        return text
-    return _SECRET.sub(_MASK, text)
+# Its warnings quote what a server has sent; we tell of the failures that they come from.
+QUOTING_LOGGERS = ("urllib3",)
+# At DEBUG, libraries write what they are given: statements with their parameters, headers,
+# bodies. These don't, and no other may.
+DEBUGGED_LOGGERS = ("uvicorn", "asyncio")
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def _to_json(value: Any, **_options: Any) -> str:
-    return _encode(value).decode()
+def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    try:
+        line = _encode(event).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 can't say
+        line = json.dumps(event, default=str)
+    return escaped_json(line)
+
+
+def _console_renderer() -> structlog.typing.Processor:
+    render = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+
+    def render_console(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        return render(logger, method, escaped_event(event))
+
+    return render_console
 
 
 class _Lines:
@@ -98,17 +113,15 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
         structlog.processors.format_exc_info,
         add_service,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(serializer=_to_json)
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    )
+    render = _render_json if log_format == "json" else _console_renderer()
 
     def masked(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        event = bounded(event)
+        line = str(render(logger, method, event))
+        if len(line) > LINE_CHARACTERS_MAX:
+            line = str(render(logger, method, squeezed(event)))
         # The line as a whole, so that nothing slips past, however deep it stands.
-        return mask_secrets(str(renderer(logger, method, event)))
+        return mask_secrets(line)
 
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
@@ -125,12 +138,16 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(max(logging.getLevelNamesMapping()[level], logging.INFO))
     logging.captureWarnings(capture=True)
     # The access line is ours: uvicorn's has no request id of its own and shows query strings.
     logging.getLogger("uvicorn.access").disabled = True
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    for name in QUOTING_LOGGERS:
+        logging.getLogger(name).setLevel(max(root.level, logging.ERROR))
+    for name in DEBUGGED_LOGGERS:
+        logging.getLogger(name).setLevel(level)
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -7,6 +7,7 @@ With several workers the values live in files that all of them share
 import os
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service_kit.logging import get_logger
+from service_kit.access_log import AccessLine
 from service_kit.request_id import current_request_id
-
-_log = get_logger("access")
+from service_kit.spans import current_span
+from service_kit.trace_middleware import describe
+from service_kit.tracing import count_dropped_spans
 
 LATENCY_BUCKETS_SECONDS = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300,
@@ -95,6 +97,25 @@ class Readings:
         return dict(sorted(sums.items()))
 
 
+class LimitStoreMetrics:
+    """What is counted about the store that processes share for their limits."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.errors = Counter(
+            "rate_limit_store_errors",
+            "Times that the rate limits' store did not answer and limits were kept per process.",
+            registry=registry,
+        )
+        self.up = Gauge(
+            "rate_limit_store_up",
+            "1 while the rate limits' store answers, 0 while a process counts by itself.",
+            ("store",),
+            # With several workers: 0 as soon as one of them has lost it.
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+
+
 class HttpMetrics:
     """What is counted about every HTTP request."""
 
@@ -118,12 +139,24 @@ class HttpMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self.rate_limit_store_errors = Counter(
-            "rate_limit_store_errors",
-            "Times that the rate limits' store did not answer and limits were kept per process.",
+        self.limit_store = LimitStoreMetrics(registry)
+        self.rate_limited = Counter(
+            "http_server_rate_limited",
+            "Requests that a limit per address refused, by limit.",
+            ("limit",),
             registry=registry,
         )
+        self.spans_dropped = Counter(
+            "tracing_spans_dropped",
+            "Spans that did not reach the collector.",
+            registry=registry,
+        )
+        count_dropped_spans(self.spans_dropped.inc)
         self._children: dict[tuple[str, str, int], Any] = {}
+
+    def count_rate_limited(self, limit: str) -> None:
+        """Count a request that a limit per address refused."""
+        self.rate_limited.labels(limit).inc()
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -150,7 +183,7 @@ class HttpMetricsMiddleware:
             return
         # A client that leaves before any status was sent is logged as nginx does it.
         status = 499
-        start = time.perf_counter()
+        line = AccessLine()
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -163,12 +196,14 @@ class HttpMetricsMiddleware:
             await self.app(scope, receive, watch)
         finally:
             self.metrics.in_flight.dec()
-            seconds = time.perf_counter() - start
+            seconds = line.elapsed_seconds
             route = route_template(scope)
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.metrics.observe(method, route, status, seconds)
-            _log.info(
-                "request",
+            span = current_span()
+            if span.recording:
+                describe(span, method, None if route == UNMATCHED else route, status, line.facts)
+            line.end(
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
@@ -180,9 +215,28 @@ class HttpMetricsMiddleware:
             )
 
 
+def add_build_info(registry: CollectorRegistry, name: str, distribution: str) -> None:
+    """Tell which version runs: one series for each that a worker runs, as long as it does."""
+    info = Gauge(
+        f"{name}_build_info",
+        "Workers that run this version of the service.",
+        ("version",),
+        multiprocess_mode="livesum",
+        registry=registry,
+    )
+    info.labels(version(distribution)).set(1)
+
+
+def age_seconds(timestamp_seconds: float) -> float:
+    """Return how long ago a moment was, as a gauge has it; 0 where there was none."""
+    return round(max(0.0, time.time() - timestamp_seconds), 3) if timestamp_seconds else 0.0
+
+
 def route_template(scope: Scope) -> str:
     """Return the matched route's template: a path itself would have no bound as a label."""
-    route = scope.get("route")
+    # The route itself knows nothing of the prefix that FastAPI included its router with.
+    included = scope.get("fastapi", {}).get("effective_route_context")
+    route = scope.get("route") if included is None else included
     return getattr(route, "path", None) or UNMATCHED
 
 

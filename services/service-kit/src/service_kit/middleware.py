@@ -7,9 +7,12 @@ from service_kit.auth import Authenticate, BearerAuthMiddleware
 from service_kit.body_limit import BodyLimitMiddleware
 from service_kit.errors import ErrorForm, UnhandledErrorMiddleware
 from service_kit.metrics import HttpMetrics, HttpMetricsMiddleware
+from service_kit.metrics_port import MetricsPortMiddleware
 from service_kit.rate_limit import IpRateLimiter, RateLimitMiddleware, RateRule
 from service_kit.request_id import RequestIdMiddleware
 from service_kit.settings import CommonSettings
+from service_kit.store_health import StoreHealth
+from service_kit.trace_middleware import TraceMiddleware
 
 EXPOSED_HEADERS = (
     "x-request-id",
@@ -34,8 +37,11 @@ def middleware_stack(
     key_headers: tuple[bytes, ...] = (),
     limit_known_callers: bool = True,
     exposed_headers: tuple[str, ...] = (),
+    limit_store: StoreHealth | None = None,
 ) -> list[Middleware]:
-    """Return request id, metrics, CORS, error net, body limit, per-IP limit and auth.
+    """Return all layers from the request id to the key's check.
+
+    They are request id, trace, metrics, CORS, error net, body limit, metrics' port, IP limit, auth.
 
     Args:
         settings: which of them are on, and their figures.
@@ -48,9 +54,11 @@ def middleware_stack(
         limit_known_callers: whether the limits count requests with an accepted key as well;
             if not, and no key is needed, everybody is known.
         exposed_headers: further headers of answers that a browser's program may read.
+        limit_store: what is known of the limits' store, where others in the service ask it too.
     """
     stack = [
         Middleware(RequestIdMiddleware),
+        Middleware(TraceMiddleware),
         Middleware(HttpMetricsMiddleware, metrics=http_metrics),
     ]
     if settings.cors_allowed_origins:
@@ -59,17 +67,27 @@ def middleware_stack(
         Middleware(UnhandledErrorMiddleware, form=form),
         Middleware(BodyLimitMiddleware, limit_bytes=settings.max_body_bytes, form=form),
     ]
+    if settings.metrics_port:
+        stack.append(Middleware(MetricsPortMiddleware, port=settings.metrics_port, form=form))
     somebody_is_limited = limit_known_callers or authenticate is not None
     if settings.rate_limit_enabled and somebody_is_limited:
+        storage_uri = settings.rate_limit_storage_uri.get_secret_value()
         limiter = IpRateLimiter(
             rate_rules,
-            storage_uri=settings.rate_limit_storage_uri.get_secret_value(),
+            storage_uri=storage_uri,
             workers=settings.workers,
-            on_store_error=http_metrics.rate_limit_store_errors.inc,
+            store_timeout_seconds=settings.rate_limit_store_timeout_seconds,
+            health=limit_store or StoreHealth(http_metrics.limit_store, storage_uri),
         )
         unlimited = None if limit_known_callers else authenticate
         stack.append(
-            Middleware(RateLimitMiddleware, limiter=limiter, form=form, unlimited=unlimited)
+            Middleware(
+                RateLimitMiddleware,
+                limiter=limiter,
+                form=form,
+                unlimited=unlimited,
+                on_refused=http_metrics.count_rate_limited,
+            )
         )
     if authenticate is not None:
         stack.append(

@@ -28,9 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_kit.auth import Authenticate, presented_key
 from service_kit.errors import ErrorForm, ServiceError, error_response
+from service_kit.memory_counts import LoopMemoryStorage
 from service_kit.store_health import StoreHealth
 
-STORE_TIMEOUT_SECONDS = 0.25
 STORE_THREADS = 8
 # Sixty probes a minute from one load balancer are its job, not abuse.
 UNLIMITED_PATHS = frozenset({"/health", "/ready"})
@@ -82,8 +82,9 @@ class IpRateLimiter:
     Args:
         rules: the limits.
         storage_uri: ``memory://``, or a store that machines share: ``redis://…``, ``valkey://…``.
+        health: what is known of the store, by all who ask it.
         workers: processes that serve this machine's requests.
-        on_store_error: called each time that the store did not answer.
+        store_timeout_seconds: how long a request waits for the shared store.
     """
 
     def __init__(
@@ -91,15 +92,19 @@ class IpRateLimiter:
         rules: Sequence[RateRule],
         *,
         storage_uri: str,
+        health: StoreHealth,
         workers: int = 1,
-        on_store_error: Callable[[], object] = lambda: None,
+        store_timeout_seconds: float = 0.25,
     ) -> None:
-        self._local = _limiter("memory://")
+        self._local = _memory_limiter()
         self._is_remote = not storage_uri.startswith("memory")
-        self._shared = _limiter(storage_uri) if self._is_remote else self._local
+        self._timeout_seconds = store_timeout_seconds
+        self._shared = (
+            _shared_limiter(storage_uri, store_timeout_seconds) if self._is_remote else self._local
+        )
         # Threads of its own: while the store hangs, nobody else's work may wait behind it.
         self._threads = ThreadPoolExecutor(STORE_THREADS, "rate-limit-store")
-        self._health = StoreHealth(on_store_error)
+        self._health = health
         # Workers that count each for itself share the limit between them; clients are told
         # what really applies to them.
         divide_by = 1 if self._is_remote else workers
@@ -122,7 +127,7 @@ class IpRateLimiter:
                     asyncio.get_running_loop().run_in_executor(
                         self._threads, _count, self._shared, rules, bucket
                     ),
-                    STORE_TIMEOUT_SECONDS,
+                    self._timeout_seconds,
                 )
             except Exception as error:  # noqa: BLE001 - a store's client may raise anything
                 self._health.note_error(error)
@@ -140,17 +145,21 @@ class IpRateLimiter:
             client.close()
 
 
-def _limiter(storage_uri: str) -> Limiter:
-    options = (
-        {}
-        if storage_uri.startswith("memory")
-        else {
-            "socket_timeout": STORE_TIMEOUT_SECONDS,
-            "socket_connect_timeout": STORE_TIMEOUT_SECONDS,
-            # The client's own retries would hold a thread for seconds while the store is down.
-            "retry": Retry(NoBackoff(), 0),
-        }
+def _memory_limiter() -> Limiter:
+    return Limiter(
+        key_func=get_remote_address,
+        storage_uri=f"{LoopMemoryStorage.STORAGE_SCHEME[0]}://",
+        strategy="moving-window",
     )
+
+
+def _shared_limiter(storage_uri: str, timeout_seconds: float) -> Limiter:
+    options = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        # The client's own retries would hold a thread for seconds while the store is down.
+        "retry": Retry(NoBackoff(), 0),
+    }
     # Valkey speaks Redis' protocol, so that one client serves both.
     if storage_uri.startswith("valkey"):
         storage_uri = f"redis{storage_uri.removeprefix('valkey')}"
@@ -237,6 +246,7 @@ class RateLimitMiddleware:
         form: how a refusal is written.
         unlimited: whose key makes a request count for nothing: the operator's own backends,
             which all call from few addresses; None where the limit is for everybody.
+        on_refused: called with the name of the limit that refused a request.
     """
 
     def __init__(
@@ -246,8 +256,10 @@ class RateLimitMiddleware:
         limiter: IpRateLimiter,
         form: ErrorForm,
         unlimited: Authenticate | None = None,
+        on_refused: Callable[[str], object] = lambda _limit: None,
     ) -> None:
         self.app = app
+        self.on_refused = on_refused
         self.limiter = limiter
         self.form = form
         self.unlimited = unlimited
@@ -278,6 +290,7 @@ class RateLimitMiddleware:
             await send(message)
 
         if not state.allowed:
+            self.on_refused(state.rule.name)
             refusal = error_response(RateLimitExceededError(state), self.form)
             await refusal(scope, receive, add_headers)
             return

@@ -1,5 +1,6 @@
 """Run an app under uvicorn with the options that both services share."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -7,20 +8,51 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType
+from typing import Literal
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from service_kit.logging import get_logger
+from service_kit.errors import ErrorForm
+from service_kit.http_limits import HttpLimits
+from service_kit.http_protocol import BoundedHttpProtocol
+from service_kit.logging import configure_logging, get_logger
+from service_kit.memory_protection import forbid_core_dumps
 from service_kit.metrics import MULTIPROCESS_FOLDER
+from service_kit.settings import CommonSettings
 
 _log = get_logger(__name__)
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
+# A worker answers for the first time when it has loaded the program: one that is killed for being
+# slow at that, on a busy machine, is replaced by one that is as slow.
+WORKER_HEALTHCHECK_SECONDS = 30
 STARTUP_FAILED = 3
+_ENDING_SECONDS = 2
+# SD_LISTEN_FDS_START
+_FIRST_INHERITED = 3
+# On every answer, as OWASP's REST security cheat sheet has them; a browser finds nothing here to
+# show, to guess, to frame or to keep. `Strict-Transport-Security` is the TLS proxy's to say.
+SECURITY_HEADERS = (
+    ("cache-control", "no-store"),
+    ("content-security-policy", "frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+)
+
+
+class _Supervisor(Multiprocess):
+    """Watches over workers; what they no longer accept, it does not keep waiting either."""
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()
 
 
 class _AnnouncingServer(uvicorn.Server):
@@ -38,12 +70,13 @@ def announce(listener: socket.socket) -> None:
     _log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", port=port)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, setting: str = "PORT") -> socket.socket:
     """Open the listening socket, or end the program with a line that says what to do.
 
     Args:
         host: address to listen on.
         port: TCP port; 0 takes a free one.
+        setting: what names the port.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's delay off only where it is: without
@@ -56,21 +89,33 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        sys.exit(bind_failure(host, port, error))
+        sys.exit(bind_failure(host, port, error, setting))
     listener.set_inheritable(True)
     return listener
 
 
-def bind_failure(host: str, port: int, error: OSError) -> str:
+def inherited_sockets() -> list[socket.socket]:
+    """Take over the listening sockets that the program which started this one holds, if any.
+
+    They stay open while one process of a service ends and the next begins, so that no connection
+    is lost in between: sd_listen_fds(3), as systemd's socket units do it.
+    """
+    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    if pid != str(os.getpid()) or not count.isdigit():
+        return []
+    return [socket.socket(fileno=_FIRST_INHERITED + number) for number in range(int(count))]
+
+
+def bind_failure(host: str, port: int, error: OSError, setting: str = "PORT") -> str:
     """Explain why a port could not be opened, and the way out."""
     if error.errno == errno.EADDRINUSE:
         return (
             f"Port {port} on {host} is already in use. Stop the program that holds it "
-            f"(`ss -ltnp 'sport = :{port}'` names it), or set PORT to another one."
+            f"(`ss -ltnp 'sport = :{port}'` names it), or set {setting} to another one."
         )
     if error.errno == errno.EACCES:
-        return f"No permission to open port {port} on {host}. Set PORT to one above 1023."
-    return f"Cannot listen on {host}:{port}: {error.strerror}. Check HOST and PORT."
+        return f"No permission to open port {port} on {host}. Set {setting} to one above 1023."
+    return f"Cannot listen on {host}:{port}: {error.strerror}. Check HOST and {setting}."
 
 
 def serve(
@@ -78,6 +123,9 @@ def serve(
     *,
     host: str,
     port: int,
+    protocol: Callable[..., asyncio.Protocol] | Literal["httptools"] = "httptools",
+    headers: Sequence[tuple[str, str]] = (),
+    metrics_port: int | None = None,
     workers: int = 1,
     forwarded_allow_ips: str = "",
     graceful_shutdown_seconds: int | None = None,
@@ -89,6 +137,9 @@ def serve(
             it also configures the logging.
         host: address to listen on.
         port: TCP port; 0 takes a free one, which the log line "listening" tells.
+        protocol: makes the protocol of a connection, called as uvicorn calls its own.
+        headers: on every answer.
+        metrics_port: a further TCP port, which the app is to serve its metrics on.
         workers: number of processes.
         forwarded_allow_ips: peers whose ``X-Forwarded-For`` is believed, comma-separated.
         graceful_shutdown_seconds: how long running responses may take after SIGTERM.
@@ -100,7 +151,8 @@ def serve(
         port=port,
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=protocol,  # type: ignore[arg-type]  # declared as a class, and only ever called
+        headers=list(headers),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -110,26 +162,64 @@ def serve(
         proxy_headers=bool(forwarded_allow_ips),
         forwarded_allow_ips=forwarded_allow_ips or None,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_worker_healthcheck=WORKER_HEALTHCHECK_SECONDS,
         timeout_graceful_shutdown=graceful_shutdown_seconds,
     )
-    listener = bind(host, port)
+    listeners = inherited_sockets() or [bind(host, port)]
+    if metrics_port is not None and len(listeners) == 1:
+        listeners.append(bind(host, metrics_port, setting="METRICS_PORT"))
     if workers > 1:
-        _serve_with_workers(config, listener)
+        _serve_with_workers(config, listeners)
         return
     # uvicorn raises the signal again once everything is closed.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    _AnnouncingServer(config).run(sockets=[listener])
+    _AnnouncingServer(config).run(sockets=listeners)
+
+
+def prepare_process(service: str, settings: CommonSettings) -> None:
+    """Do what each process of a service begins with: its log, and no core file of its memory."""
+    configure_logging(service=service, level=settings.log_level, log_format=settings.log_format)
+    if not settings.core_dumps_allowed:
+        forbid_core_dumps()
+
+
+def serve_service(factory: str, settings: CommonSettings, *, form: ErrorForm) -> None:
+    """Serve one of the services, bounded as its settings say.
+
+    Args:
+        factory: as `serve` takes it.
+        settings: the service's.
+        form: how requests that no app sees are refused.
+    """
+    limits = HttpLimits(
+        header_bytes=settings.max_header_bytes,
+        header_seconds=settings.request_header_timeout_seconds,
+        body_seconds=settings.request_body_timeout_seconds,
+        send_seconds=settings.send_timeout_seconds,
+    )
+    serve(
+        factory,
+        host=settings.host,
+        port=settings.port,
+        protocol=partial(BoundedHttpProtocol, limits, form),
+        headers=SECURITY_HEADERS,
+        metrics_port=settings.metrics_port or None,
+        workers=settings.workers,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        # What the drain has told to end has this long to do it; then it is cancelled.
+        graceful_shutdown_seconds=settings.drain_seconds + _ENDING_SECONDS,
+    )
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _serve_with_workers(config: uvicorn.Config, listener: socket.socket) -> None:
+def _serve_with_workers(config: uvicorn.Config, listeners: list[socket.socket]) -> None:
     with _shared_metrics_folder():
-        announce(listener)
-        supervisor = Multiprocess(config, sockets=[listener])
+        announce(listeners[0])
+        supervisor = _Supervisor(config, sockets=listeners)
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILED for process in supervisor.processes):
         sys.exit(STARTUP_FAILED)

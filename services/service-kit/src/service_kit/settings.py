@@ -12,6 +12,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from service_kit.addresses import check_store_uri
+from service_kit.drain import Drain
 from service_kit.keys import BadKeySettingError, NamedKey, parse_keys
 from service_kit.logging import LogFormat
 
@@ -61,7 +63,14 @@ def _addresses(value: str) -> str:
 def _storage(uri: SecretStr) -> SecretStr:
     if not _STORAGE.fullmatch(uri.get_secret_value()):
         raise ValueError("it is memory://, redis://host:port/db or valkey://host:port/db")
+    check_store_uri(uri.get_secret_value())
     return uri
+
+
+def _endpoint(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^/\s]+\S*", url):
+        raise ValueError("it is a URL such as http://127.0.0.1:4318")
+    return url
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
@@ -93,13 +102,23 @@ class CommonSettings(BaseSettings):
     rate_limit_enabled: bool = True
     rate_limit_per_minute: int = Field(default=60, ge=1)
     rate_limit_storage_uri: Annotated[SecretStr, AfterValidator(_storage)] = SecretStr("memory://")
+    rate_limit_store_timeout_seconds: float = Field(default=0.25, ge=0.01, le=10)
     forwarded_allow_ips: Annotated[str, AfterValidator(_addresses)] = ""
 
     cors_allowed_origins: Annotated[CommaSeparated, AfterValidator(_origins)] = ()
     cors_allowed_headers: CommaSeparated = ("Content-Type", "Authorization")
 
     max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
-    graceful_shutdown_seconds: int = Field(default=30, ge=1)
+    max_header_bytes: int = Field(default=32 * 1024, ge=1024, le=1024 * 1024)
+    request_header_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
+    request_body_timeout_seconds: float = Field(default=120.0, gt=0, le=3600)
+    send_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
+    metrics_port: int = Field(default=0, ge=0, le=PORT_MAX)
+    docs_enabled: bool = True
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_endpoint)] = ""
+    core_dumps_allowed: bool = False
+    shutdown_delay_seconds: float = Field(default=0, ge=0, le=300)
+    drain_seconds: int = Field(default=20, ge=1, le=3600)
 
     @field_validator(
         "auth_exempt_paths", "cors_allowed_origins", "cors_allowed_headers", mode="before"
@@ -120,6 +139,10 @@ class CommonSettings(BaseSettings):
         if not 0 <= value <= PORT_MAX:
             raise ValueError(f"a port is from 0 to {PORT_MAX}")
         return value
+
+    def drain(self) -> Drain:
+        """Return how the process is to end."""
+        return Drain(delay_seconds=self.shutdown_delay_seconds, drain_seconds=self.drain_seconds)
 
     def service_keys(self) -> list[NamedKey]:
         """Return the keys of `API_KEYS`.

@@ -5,7 +5,15 @@ from typing import Any
 
 import msgspec
 
+from ai_proxy_service.api.documented_headers import (
+    CREDITS,
+    IGNORED,
+    REPLAYED,
+    Headers,
+    answer_headers,
+)
 from ai_proxy_service.api.quote_body import QuoteBody
+from ai_proxy_service.core.credits import Credits
 from ai_proxy_service.core.errors import IDEMPOTENCY_KEY
 from ai_proxy_service.core.order import PROMPTS_MAX
 from ai_proxy_service.core.receipts import Receipt
@@ -32,20 +40,25 @@ _ERROR = {
     },
 }
 _STATUSES = {
-    400: "The request is wrong; `param` names the field",
+    400: "The request is wrong; `param` names the field. Or it is no HTTP",
     401: "No accepted API key",
     402: "The account can't pay",
     403: "The account is frozen or closed, or the key lacks the scope",
-    404: "There is no such model, or no such receipt",
+    404: "There is no such model, receipt or account",
+    408: "The request did not arrive in time",
     409: "The answer under the `Idempotency-Key` was charged, but can't be shown again",
     413: "The body is too large",
+    414: "The URL is too long",
     429: "A rate limit is reached",
+    431: "The headers are too large, or too many",
     500: "The server failed",
     502: "Gemini failed, or refused the gateway's key",
     503: "Gemini, the credits service or the usage log is not available",
     504: "Gemini did not answer in time",
 }
 _NOT_OF_POSTS = frozenset({404, 409})
+# Whatever is asked for.
+_ALWAYS = (400, 408, 413, 414, 431, 500)
 _KEY_PARAMETER = {
     "name": IDEMPOTENCY_KEY,
     "in": "header",
@@ -124,6 +137,7 @@ def quote_documentation() -> dict[str, Any]:
     )
     answer = {"$ref": COMPONENTS_PREFIX.format(name=QuoteBody.__name__)}
     documented["responses"][200]["content"]["application/json"]["schema"] = answer
+    documented["responses"][200]["headers"] = answer_headers(200, IGNORED)
     del documented["responses"][402]
     documented["openapi_extra"]["parameters"] = [
         {
@@ -148,8 +162,38 @@ def receipt_documentation() -> dict[str, Any]:
             200: {
                 "description": "What the answer cost",
                 "content": {"application/json": {"schema": answer}},
+                "headers": answer_headers(200),
             },
-            **error_responses(401, 403, 404, 429, 500, 503),
+            **error_responses(401, 403, 404, 429, 503),
+        },
+    }
+
+
+def credits_documentation() -> dict[str, Any]:
+    """Return the options of the credits route for FastAPI."""
+    answer = {"$ref": COMPONENTS_PREFIX.format(name=Credits.__name__)}
+    return {
+        "response_model": None,
+        "summary": "Retrieve an account's credit",
+        "tags": ["credits"],
+        "responses": {
+            200: {
+                "description": "What the account has, and what spend limits leave of it",
+                "content": {"application/json": {"schema": answer}},
+                "headers": answer_headers(200),
+            },
+            **error_responses(400, 401, 403, 404, 429, 503),
+        },
+        "openapi_extra": {
+            "parameters": [
+                {
+                    "name": "user",
+                    "in": "query",
+                    "description": "Whose account: for the operator's own keys, which else see "
+                    "the one of their name. An issued key always sees its own.",
+                    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+                }
+            ]
         },
     }
 
@@ -166,7 +210,7 @@ def _documentation(
         "response_model": None,
         "summary": summary,
         "tags": [tag],
-        "responses": {200: {"description": answers, "content": content}, **error_responses()},
+        "responses": {200: _answer(answers, content, CREDITS), **error_responses()},
         "openapi_extra": {
             "requestBody": {
                 "required": True,
@@ -180,25 +224,63 @@ def _with_key(documented: dict[str, Any]) -> dict[str, Any]:
     """Add what a route has that answers an idempotency key once."""
     documented["openapi_extra"]["parameters"] = [_KEY_PARAMETER]
     documented["responses"] |= error_responses(409)
+    documented["responses"][200]["headers"] |= REPLAYED
     return documented
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of error answers; of all that a POST has if none is named."""
+    """Return the documentation of error answers; of all that a POST has if none is named.
+
+    With those that every request may get.
+    """
     content = {"application/json": {"schema": _ERROR}}
+    wanted = {*_ALWAYS, *(statuses or _STATUSES.keys() - _NOT_OF_POSTS)}
     named: dict[int | str, dict[str, Any]] = {
-        status: {"description": text, "content": content}
+        status: _answer(text, content, {}, status)
         for status, text in _STATUSES.items()
-        if status in (statuses or _STATUSES.keys() - _NOT_OF_POSTS)
+        if status in wanted
     }
     # Without this FastAPI would promise a 422 in a form of its own.
-    return {**named, "default": {"description": "Another failure", "content": content}}
+    return {**named, "default": _answer("Another failure", content, {})}
+
+
+def _answer(
+    description: str, content: Mapping[str, Any], headers: Headers, status: int = 200
+) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": content,
+        "headers": answer_headers(status, headers),
+    }
+
+
+def operations_documentation(
+    answers: str, *media_types: str, further: Mapping[int, str] | None = None
+) -> dict[str, Any]:
+    """Return the options of a route that operators ask without a key.
+
+    Args:
+        answers: what it tells.
+        media_types: of the answer, beside JSON.
+        further: further statuses in the form of the answer, and what they mean.
+    """
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    answer = content | {name: {"schema": {"type": "string"}} for name in media_types}
+    return {
+        "response_model": None,
+        "responses": {
+            **error_responses(*_ALWAYS),
+            200: _answer(answers, answer, {}),
+            **{status: _answer(text, content, {}) for status, text in (further or {}).items()},
+        },
+        "openapi_extra": {"security": []},
+    }
 
 
 def component_schemas() -> dict[str, Any]:
     """Return the schemas of the bodies that msgspec decodes."""
     _, components = msgspec.json.schema_components(
-        [ChatRequest, TextRequest, EmbeddingRequest, QuoteBody, Receipt],
+        [ChatRequest, TextRequest, EmbeddingRequest, QuoteBody, Receipt, Credits],
         ref_template=COMPONENTS_PREFIX,
     )
     for name, narrowed in _NARROWED.items():

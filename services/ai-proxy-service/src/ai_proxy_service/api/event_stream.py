@@ -18,9 +18,12 @@ from ai_proxy_service.translation.answer import AnswerState
 from ai_proxy_service.translation.errors import to_service_error
 from ai_proxy_service.translation.finish import LENGTH
 from ai_proxy_service.translation.stream import DONE
+from service_kit.drain import Drain, ShuttingDownError
+from service_kit.drain_middleware import drain_of
 from service_kit.errors import ServiceError, internal_error
 from service_kit.logging import get_logger
 from service_kit.request_id import current_request_id
+from service_kit.spans import current_span
 
 _log = get_logger(__name__)
 
@@ -59,6 +62,12 @@ class EventSender:
             await self._taken.wait()
         self._unsent += events
         self._changed.set()
+
+    def end(self, events: bytes) -> None:
+        """Queue the last events, however many are unsent, if it has not ended already."""
+        if not self._closed:
+            self._unsent += events
+            self.close()
 
     def close(self) -> None:
         """End the response once everything is sent."""
@@ -151,7 +160,7 @@ class EventStream(Response):
                 await send(
                     {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 )
-                await serve_events(self._read, send, receive)
+                await serve_events(self._read, send, receive, drain_of(scope))
             finally:
                 # Nothing happens here if it was settled; otherwise it goes on without the client.
                 self._relay.leave(self._opening)
@@ -161,12 +170,12 @@ class EventStream(Response):
         try:
             ending = await self._translate(sender)
         except GeminiError as error:
-            ending = error_event(to_service_error(error), current_request_id())
+            ending = _failed(to_service_error(error))
         except ServiceError as error:
-            ending = error_event(error, current_request_id())
+            ending = _failed(error)
         except Exception:  # noqa: BLE001 - whatever it is, the client is told; `leave` settles
             _log.exception("stream_failed")
-            ending = error_event(internal_error(), current_request_id())
+            ending = _failed(internal_error())
         await sender.put(ending + DONE)
         sender.close()
 
@@ -183,11 +192,7 @@ class EventStream(Response):
         except asyncio.CancelledError:
             if not self._opening.cancelled():
                 raise
-            raise ServiceError(
-                "The server is shutting down. Please try again.",
-                status=503,
-                code="server_is_overloaded",
-            ) from None
+            raise ShuttingDownError from None
         self._tracker.first_chunk()
         translator = self._translator
         try:
@@ -214,6 +219,12 @@ class EventStream(Response):
         return events
 
 
+def _failed(error: ServiceError) -> bytes:
+    """Return the event that tells of an error after the status has been sent."""
+    current_span().fail(error.code)
+    return error_event(error, current_request_id())
+
+
 def credit_used_up() -> InsufficientCreditError:
     """Return the error that ends an answer for which the credit did not suffice."""
     return InsufficientCreditError(
@@ -222,22 +233,29 @@ def credit_used_up() -> InsufficientCreditError:
 
 
 async def serve_events(
-    read: Callable[[EventSender], Awaitable[None]], send: Send, receive: Receive
+    read: Callable[[EventSender], Awaitable[None]], send: Send, receive: Receive, drain: Drain
 ) -> None:
-    """Read and send side by side, until all is sent or the client is gone.
+    """Read and send side by side, until all is sent, the client is gone or the process ends.
 
     Args:
         read: puts the events, and closes the sender.
         send: the response's (ASGI).
         receive: the response's (ASGI).
+        drain: tells when the process can wait no longer.
     """
     sender = EventSender(send)
     reading = asyncio.ensure_future(read(sender))
+
+    def stop() -> None:
+        reading.cancel()
+        sender.end(_failed(ShuttingDownError()) + DONE)
+
     sending = asyncio.create_task(sender.run())
     gone = asyncio.create_task(disconnected(receive))
     tasks = (reading, sending, gone)
     try:
-        await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+        with drain.stopping(stop):
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()

@@ -10,6 +10,7 @@ from ai_proxy_service.core.answering import Answers
 from ai_proxy_service.core.interfaces import CallMemory, GeminiClient, MediaFetcher
 from ai_proxy_service.core.issued_keys import IssuedKey
 from ai_proxy_service.core.key_limits import UNLIMITED_USE, KeyUse
+from ai_proxy_service.core.key_refusals import KeyRefusals, RefusedUse
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.price_book import PriceBook
 from ai_proxy_service.core.quoting import Quoter
@@ -18,6 +19,7 @@ from ai_proxy_service.core.relay import Relay
 from ai_proxy_service.core.usage_log import Receipts
 from ai_proxy_service.translation.google_options import Threshold
 from service_kit.keys import Principal
+from service_kit.request_id import current_request_id
 
 ANONYMOUS = Principal("anonymous")
 
@@ -35,6 +37,7 @@ class Gateway:
         quoter: tells what one would cost.
         receipts: tells what one has cost.
         metrics: what is counted.
+        refusals: refused uses of issued keys, for the keys' records.
         calls: what Gemini wants to see again with its calls.
         media: fetches files that messages name by URL.
         safety_threshold: the operator's safety filter, where a request has none.
@@ -49,6 +52,7 @@ class Gateway:
     quoter: Quoter
     receipts: Receipts
     metrics: ProxyMetrics
+    refusals: KeyRefusals
     calls: CallMemory
     media: MediaFetcher
     safety_threshold: Threshold | None = None
@@ -71,6 +75,11 @@ def issued_key_of(request: Request) -> IssuedKey | None:
     """Return the key with which it is asked, if it is an issued one."""
     principal = principal_of(request)
     return principal if isinstance(principal, IssuedKey) else None
+
+
+def note_refusal(request: Request, key: IssuedKey, reason: RefusedUse) -> None:
+    """Note for a key's record that a use of it is refused."""
+    gateway_of(request).refusals.note(key.name, reason, current_request_id())
 
 
 def key_use_of(request: Request) -> KeyUse:

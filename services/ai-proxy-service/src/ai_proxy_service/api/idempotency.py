@@ -26,6 +26,7 @@ from ai_proxy_service.core.errors import IDEMPOTENCY_KEY, InvalidRequestError
 from ai_proxy_service.core.owned_names import owned_name
 from ai_proxy_service.core.recording import AnswerHead, Recording
 from ai_proxy_service.translation.stream import DONE
+from service_kit.drain_middleware import drain_of
 from service_kit.errors import ServiceError, error_response, internal_error
 from service_kit.logging import get_logger
 from service_kit.request_id import current_request_id
@@ -177,7 +178,7 @@ class RecordedResponse(Response):
         try:
             if self._reader.head.streamed:
                 await send(start)
-                await serve_events(self._read, send, receive)
+                await serve_events(self._read, send, receive, drain_of(scope))
             else:
                 body = b""
                 while pieces := await self._reader.receive():

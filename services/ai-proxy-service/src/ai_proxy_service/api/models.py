@@ -12,14 +12,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ai_proxy_service.api.documentation import error_responses
-from ai_proxy_service.api.gateway import Gateway, gateway_of, issued_key_of
+from ai_proxy_service.api.documented_headers import answer_headers
+from ai_proxy_service.api.gateway import Gateway, gateway_of, issued_key_of, note_refusal
 from ai_proxy_service.core.errors import ModelNotFoundError
 from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.core.models import resolve_model
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
-router = APIRouter(tags=["models"], responses=error_responses(401, 403, 404, 429, 500, 503))
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "What Gemini offers and the price list prices",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+        "headers": answer_headers(200),
+    }
+}
+router = APIRouter(
+    tags=["models"], responses={**error_responses(401, 403, 404, 429, 503), **_ANSWER}
+)
 
 CACHE_SECONDS = 300.0
 # How soon a list that could not be had is asked for again, and how long it may take.
@@ -72,7 +82,11 @@ async def retrieve_model(model: str, request: Request) -> Response:
     """Return one model, by its own name or an alias."""
     gateway = gateway_of(request)
     name = resolve_model(model, gateway.aliases)
+    issued = issued_key_of(request)
     if name not in await _usable(request):
+        priced = name in gateway.prices.catalog.models
+        if issued is not None and priced and not issued.may_use(name):
+            note_refusal(request, issued, "model_not_allowed")
         raise ModelNotFoundError(model, status=HTTPStatus.NOT_FOUND)
     return _json(_model(name, gateway))
 

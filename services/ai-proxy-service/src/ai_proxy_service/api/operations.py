@@ -1,36 +1,33 @@
 """For operators and orchestrators: is it alive, can it serve, what has it done."""
 
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ai_proxy_service.api.documentation import operations_documentation
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.services.credits_api import CreditsApi
 from service_kit.metrics import metrics_endpoint
 
 READY_SECONDS_MAX = 2.0
-WITHOUT_KEY: dict[str, Any] = {"security": []}
 
 
 def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
     """Return `/health`, `/ready` and `/metrics`."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/health", response_model=None, summary="Liveness", openapi_extra=WITHOUT_KEY)
+    @router.get("/health", summary="Liveness", **operations_documentation("It lives"))
     async def health() -> Response:
         """Answer as long as the process runs."""
         return _status(HTTPStatus.OK, "ok", {})
 
     @router.get(
         "/ready",
-        response_model=None,
         summary="Readiness",
-        openapi_extra=WITHOUT_KEY,
-        responses={503: {"description": "Completions can't be served"}},
+        **operations_documentation("It can serve", further={503: "Completions can't be served"}),
     )
     async def ready(request: Request) -> Response:
         """Tell whether completions can be served: the credits service must be."""
@@ -44,9 +41,10 @@ def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
     router.add_api_route(
         "/metrics",
         metrics_endpoint(metrics, metrics.json_view),
-        response_model=None,
-        openapi_extra=WITHOUT_KEY,
         summary="Metrics, as JSON or for Prometheus",
+        **operations_documentation(
+            "What it has done", "text/plain", "application/openmetrics-text"
+        ),
     )
     return router
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from ai_proxy_service.core.errors import spend_limit_text
 from ai_proxy_service.core.interfaces import Balance
 from ai_proxy_service.core.money import scaled_text, usd_text
 from ai_proxy_service.core.pricing import LineItem
@@ -37,10 +38,20 @@ class QuotedItem(msgspec.Struct):
 
 
 class QuotedAccount(msgspec.Struct):
-    """What the account has; `spendable` is what its spend limits allow to be used now."""
+    """What the account has; `spendable` is what spend limits allow to be used now.
+
+    The limits are the account's, and those of the issued key that asks.
+    """
 
     available: Usd
     spendable: Usd
+    limited_by: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="The limit that allows no more: the account's `day`, `month` or `total`, "
+            "the key's `key_day`, `key_month` or `key_total`; null: the credit itself"
+        ),
+    ]
 
 
 class QuoteReason(msgspec.Struct):
@@ -96,15 +107,20 @@ def quote_body(quote: Quote) -> QuoteBody:
         line_items=[_item(item) for item in quote.items],
         account=None if quote.balance is None else _account(quote.balance),
         allowed=quote.refusal is None,
-        reason=None if quote.refusal is None else _reason(quote.refusal),
+        reason=None if quote.refusal is None else _reason(quote.refusal, quote.balance),
     )
 
 
 def _account(balance: Balance) -> QuotedAccount:
-    return QuotedAccount(usd_text(balance.available_nanos), usd_text(balance.spendable_nanos))
+    return QuotedAccount(
+        usd_text(balance.available_nanos), usd_text(balance.spendable_nanos), balance.limited_by
+    )
 
 
-def _reason(refusal: RefusalCode) -> QuoteReason:
+def _reason(refusal: RefusalCode, balance: Balance | None) -> QuoteReason:
+    limit = None if balance is None else balance.limited_by
+    if refusal == "insufficient_quota" and limit is not None:
+        return QuoteReason(refusal, f"{spend_limit_text(limit)} does not allow a useful answer.")
     return QuoteReason(refusal, _REASONS[refusal])
 
 

@@ -5,7 +5,15 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from ai_proxy_service.api import chat, embeddings, models, quote, receipts, text_completions
+from ai_proxy_service.api import (
+    account_credits,
+    chat,
+    embeddings,
+    models,
+    quote,
+    receipts,
+    text_completions,
+)
 from ai_proxy_service.api.documentation import component_schemas
 from ai_proxy_service.api.idempotency import REPLAYED_HEADER
 from ai_proxy_service.api.operations import operations_router
@@ -21,6 +29,7 @@ SURFACES: tuple[tuple[APIRouter, Scope], ...] = (
     (models.router, "models"),
     (quote.router, "chat"),
     (receipts.router, "billing"),
+    (account_credits.router, "billing"),
 )
 # Headers of ours that tell what OpenAI's answers have no place for.
 OWN_HEADERS = (

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Depends
 from starlette.requests import Request
 
-from ai_proxy_service.api.gateway import issued_key_of
+from ai_proxy_service.api.gateway import issued_key_of, note_refusal
 from ai_proxy_service.core.errors import MissingScopeError
 from ai_proxy_service.core.issued_keys import Scope
 
@@ -19,6 +19,7 @@ def needs(scope: Scope) -> Any:
     async def check(request: Request) -> None:
         issued = issued_key_of(request)
         if issued is not None and not issued.permits(scope):
+            note_refusal(request, issued, "missing_scope")
             raise MissingScopeError(scope)
 
     return Depends(check)

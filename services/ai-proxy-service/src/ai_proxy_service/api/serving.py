@@ -15,6 +15,7 @@ from ai_proxy_service.api.gateway import (
     gateway_of,
     issued_key_of,
     key_use_of,
+    note_refusal,
     principal_of,
     recording_of,
 )
@@ -63,8 +64,11 @@ def find_model(
     """
     gateway = gateway_of(request)
     model = gateway.prices.find(resolve_model(requested, gateway.aliases))
+    if model is None or model.price.kind != kind:
+        raise ModelNotFoundError(requested)
     issued = issued_key_of(request)
-    if model is None or model.price.kind != kind or (issued and not issued.may_use(model.name)):
+    if issued is not None and not issued.may_use(model.name):
+        note_refusal(request, issued, "model_not_allowed")
         raise ModelNotFoundError(requested)
     return model
 

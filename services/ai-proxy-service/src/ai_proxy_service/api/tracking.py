@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ai_proxy_service.core.metrics import UNKNOWN_MODEL, ProxyMetrics
+from service_kit.access_log import note_elapsed
 
 
 class Tracker:
@@ -28,6 +29,7 @@ class Tracker:
 
     def first_chunk(self) -> None:
         """Note that Gemini has begun to answer."""
+        note_elapsed("time_to_first_token_ms")
         self._metrics.first_chunk.labels(self.model).observe(self.elapsed_seconds)
 
     def finish(self, *, successful: bool) -> None:

@@ -23,6 +23,8 @@ from ai_proxy_service.core.kept_answers import (
 )
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.recording import AnswerReader, Recording, RecordingReader
+from service_kit.access_log import note, wait_for
+from service_kit.drain import ShuttingDownError
 from service_kit.errors import ServiceError, internal_error
 from service_kit.logging import get_logger
 
@@ -104,6 +106,7 @@ class Answers:
 
     def _found(self, reader: AnswerReader, *, repeated: bool) -> FoundAnswer:
         self._metrics.idempotent.labels("repeated" if repeated else "first").inc()
+        note(replayed=repeated)
         return FoundAnswer(reader, repeated)
 
     async def _claim(
@@ -169,6 +172,7 @@ class Answers:
         running = asyncio.create_task(run(recording), name="run")
         self._runs.add(running)
         running.add_done_callback(lambda _: recording.notify())
+        wait_for(running)
         try:
             await self._keep(recording, running)
             await self._end(recording, running)
@@ -263,7 +267,7 @@ def _outcome(recording: Recording, running: asyncio.Task[bool]) -> tuple[Excepti
     if running.cancelled():
         if recording.stopped:
             return AnswersUnavailableError(), False
-        return shutting_down(), False
+        return ShuttingDownError(), False
     error = running.exception()
     if error is None:
         return None if recording.complete else AnswerBrokeOffError(), running.result()
@@ -271,10 +275,3 @@ def _outcome(recording: Recording, running: asyncio.Task[bool]) -> tuple[Excepti
         return error, True
     _log.error("answer_failed", exc_info=error)
     return internal_error(), False
-
-
-def shutting_down() -> ServiceError:
-    """Return the error that ends an answer for which the server did not wait."""
-    return ServiceError(
-        "The server is shutting down. Please try again.", status=503, code="server_is_overloaded"
-    )

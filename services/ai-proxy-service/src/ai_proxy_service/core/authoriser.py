@@ -8,9 +8,12 @@ from ai_proxy_service.core.authorisation import Estimate, HoldPolicy, estimate, 
 from ai_proxy_service.core.background import BackgroundTasks
 from ai_proxy_service.core.errors import BillingUnavailableError, InsufficientCreditError
 from ai_proxy_service.core.interfaces import BillingService, GeminiClient, Hold, HoldRequest
+from ai_proxy_service.core.key_refusals import SPEND_LIMITS, KeyRefusals
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
-from ai_proxy_service.core.order import Order
+from ai_proxy_service.core.order import Order, answer_id_of
+from service_kit.access_log import note
+from service_kit.tracing import traced
 
 # Credit that running requests hold comes back within moments: a burst on a thin balance
 # waits this long for it before it is refused.
@@ -42,16 +45,19 @@ class Authoriser:
         gemini: GeminiClient,
         billing: BillingService,
         metrics: ProxyMetrics,
+        refusals: KeyRefusals,
         policy: HoldPolicy,
         background: BackgroundTasks,
     ) -> None:
         self._gemini = gemini
         self._billing = billing
         self._metrics = metrics
+        self._refusals = refusals
         self._policy = policy
         self._background = background
         self._last_available: dict[str, int] = {}
 
+    @traced("authorise")
     async def authorise(self, order: Order) -> Authorised:
         """Hold credit for an order.
 
@@ -61,6 +67,8 @@ class Authoriser:
             BillingUnavailableError: not known whether it can pay.
             GeminiError: the prompt had to be counted, and could not be.
         """
+        answer_id = answer_id_of(order.completion_id)
+        note(model=order.model, completion_id=answer_id, streamed=order.streamed)
         if not self._billing.enforced:
             return Authorised(None, order.all_output_tokens, lowered=False)
         cost = estimate_order(order, order.prompt_bound_tokens)
@@ -74,7 +82,11 @@ class Authoriser:
         try:
             hold = await self._hold(request)
         except InsufficientCreditError as refused:
-            cost, hold = await self._count_and_hold(order, cost, refused)
+            try:
+                cost, hold = await self._count_and_hold(order, cost, refused)
+            except InsufficientCreditError as final:
+                self._note(order, final)
+                raise
         self._remember(order.account, hold)
         self._metrics.holds_open.inc()
         limit = self._affordable_tokens(hold, cost)
@@ -88,6 +100,12 @@ class Authoriser:
             metrics=self._metrics,
         )
         return Authorised(meter, limit, lowered=limit < cost.max_output_tokens)
+
+    def _note(self, order: Order, refused: InsufficientCreditError) -> None:
+        """Note for the key's record that one of its spend limits does not allow an order."""
+        reason = SPEND_LIMITS.get(refused.limit or "")
+        if reason is not None and order.key_id is not None:
+            self._refusals.note(order.key_id, reason, order.request_id)
 
     async def _hold(self, request: HoldRequest) -> Hold:
         try:

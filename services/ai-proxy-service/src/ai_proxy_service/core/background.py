@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from service_kit.access_log import wait_for
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -29,7 +30,10 @@ class BackgroundTasks:
 
     def start_money(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine that must come to its end, whoever stops waiting for it."""
-        return self._start(work, name, self._money)
+        task = self._start(work, name, self._money)
+        # The request's line tells what it has cost, also where its client did not wait for that.
+        wait_for(task)
+        return task
 
     def _start(
         self, work: Coroutine[Any, Any, T], name: str, tasks: set[asyncio.Task[Any]]

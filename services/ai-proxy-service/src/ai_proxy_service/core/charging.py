@@ -6,12 +6,16 @@ from ai_proxy_service.core.interfaces import NO_HOLD, BillingService, Hold
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.moments import now_micros
+from ai_proxy_service.core.money import nanos_of_usd, usd_text
 from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.pricing import Cost, cost_of, usage_record
 from ai_proxy_service.core.settlement import Settled, Settlement
 from ai_proxy_service.core.usage import TokenUsage
 from ai_proxy_service.core.usage_log import UsageLog, charge_record
+from service_kit.access_log import note, noted
 from service_kit.logging import get_logger
+from service_kit.spans import current_span
+from service_kit.tracing import traced
 
 _log = get_logger(__name__)
 
@@ -30,6 +34,7 @@ class Charger:
         self._metrics = metrics
         self._log = log
 
+    @traced("charge")
     async def charge(
         self, order: Order, usage: TokenUsage, meter: Meter | None, *, estimated: bool
     ) -> Settled:
@@ -57,6 +62,7 @@ class Charger:
             settled = await self._billing.settle(
                 _settlement(order, usage, counts, cost, hold, estimated=estimated)
             )
+        _tell(usage, cost, settled, hold)
         self._log.note(
             charge_record(
                 order,
@@ -81,6 +87,27 @@ class Charger:
                 consequence="charged at the dearest price that applies",
                 remedy="give it a price in the catalogue",
             )
+
+
+def _tell(usage: TokenUsage, cost: Cost, settled: Settled, hold: Hold) -> None:
+    """Note for the access line and the trace what was charged; several charges add up."""
+    cost_nanos = nanos_of_usd(noted("cost_usd", "0")) + cost.amount_nanos
+    note(
+        prompt_tokens=noted("prompt_tokens", 0) + usage.input_tokens,
+        completion_tokens=noted("completion_tokens", 0) + usage.output_tokens,
+        cost_usd=usd_text(cost_nanos),
+        charge_status=settled.status,
+        hold_id=hold.hold_id,
+        transaction_id=settled.transaction_id,
+    )
+    if (charge_span := current_span()).recording:
+        charge_span.set(
+            {
+                "gateway.cost_usd": usd_text(cost.amount_nanos),
+                "gateway.charge_status": settled.status,
+                "gateway.transaction_id": settled.transaction_id or "",
+            }
+        )
 
 
 def _settlement(

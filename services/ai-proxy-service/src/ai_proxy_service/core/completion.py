@@ -12,6 +12,7 @@ from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.core.usage import TokenUsage, UsageTally
+from service_kit.access_log import note, wait_for
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -69,6 +70,7 @@ class Completion:
         self._settling: asyncio.Task[Settled] | None = None
         self._collecting = False
         self._abandoned = False
+        self._broken = False
 
     async def receive(self) -> list[GenerateContentResponse]:
         """Return the chunks that have arrived; an empty list is the end.
@@ -82,7 +84,11 @@ class Completion:
             return []
         chunks, self._unread = self._unread, []
         if not chunks:
-            chunks = await self._stream.receive()
+            try:
+                chunks = await self._stream.receive()
+            except GeminiError:
+                self._broken = True
+                raise
             self._tally.note(chunks)
         if self._meter is not None and chunks:
             self.cut_off = await self._meter.follow(self._tally)
@@ -145,6 +151,7 @@ class Completion:
     async def _settle(self, *, estimated: bool) -> Settled:
         if self._meter is not None:
             self._meter.stop()
+        note(ended=self._how_it_ended(estimated=estimated))
         try:
             return await self._charger.charge(
                 self.order,
@@ -156,6 +163,16 @@ class Completion:
         finally:
             self._on_end(self)
             await self._stream.aclose()
+
+    def _how_it_ended(self, *, estimated: bool) -> str:
+        """Return the access line's word for it."""
+        if self._abandoned:
+            return "client_left"
+        if self._broken:
+            return "upstream_error"
+        if self.cut_off:
+            return "cut_off"
+        return "stopped" if estimated else "complete"
 
     def abandon(self) -> None:
         """Go on without the client: Google goes on and charges, so the answer is read to its end.
@@ -171,7 +188,8 @@ class Completion:
         drain = self._drain and len(self._background) < DRAINS_MAX and not self.order.stopped
         self._metrics.abandoned.labels("drain" if drain else "cancel").inc()
         if drain:
-            self._background.start(self._drain_stream(), f"drain-{self.order.completion_id}")
+            draining = self._drain_stream()
+            wait_for(self._background.start(draining, f"drain-{self.order.completion_id}"))
         else:
             self._start_settling(estimated=True)
 

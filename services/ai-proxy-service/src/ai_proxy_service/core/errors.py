@@ -7,6 +7,8 @@
     │   └── KeyReusedError       400  its idempotency key belongs to another request
     ├── InsufficientCreditError  402  the account can't pay; no SDK retries it
     ├── AccountClosedError       403  the account is frozen or closed
+    ├── AccountNotFoundError     404  there is no such account
+    ├── CreditsNotKeptError      404  there is no credits service
     ├── MissingScopeError        403  the key is good, but not for this
     ├── KeyLimitReachedError     429  a limit of the key does not admit it (key_limits.py)
     ├── AnswerNotKeptError       409  the answer under an idempotency key can't be shown again
@@ -26,6 +28,8 @@ from service_kit.errors import ServiceError
 
 # The header's name, as clients write it.
 IDEMPOTENCY_KEY = "Idempotency-Key"
+# Begins the ledger's names of an issued key's spend limits; those of its account have none such.
+_OF_KEY = "key_"
 
 
 class InvalidRequestError(ServiceError):
@@ -69,12 +73,19 @@ class MediaFetchError(InvalidRequestError):
         self.url = url
 
 
+def spend_limit_text(limit: str) -> str:
+    """Call a spend limit, by the ledger's name for it, as its reader knows it."""
+    whose = "API key" if limit.startswith(_OF_KEY) else "account"
+    return f"Your {whose}'s spend limit ({limit.removeprefix(_OF_KEY)})"
+
+
 class InsufficientCreditError(ServiceError):
     """The account can't pay for the request.
 
     Attributes:
         available_nanos: what it has, in nano-USD; None if unknown.
         retryable: running requests hold credit that may come back: waiting may help.
+        limit: the spend limit that is reached, as the ledger calls it; None for credit.
     """
 
     status = 402
@@ -87,6 +98,7 @@ class InsufficientCreditError(ServiceError):
         available_nanos: int | None = None,
         required_nanos: int | None = None,
         retryable: bool = False,
+        limit: str | None = None,
     ) -> None:
         # Other SDKs treat 4xx alike; OpenAI's obey this header whatever the status.
         headers = {"x-should-retry": "false"}
@@ -98,6 +110,27 @@ class InsufficientCreditError(ServiceError):
         super().__init__(message, headers=headers)
         self.available_nanos = available_nanos
         self.retryable = retryable
+        self.limit = limit
+
+
+class AccountNotFoundError(ServiceError):
+    """Nobody has ever topped the account up."""
+
+    status = 404
+    code = "account_not_found"
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"There is no account '{account[:128]}'.")
+
+
+class CreditsNotKeptError(ServiceError):
+    """No credits service is configured: nobody has any credit, or needs it."""
+
+    status = 404
+    code = "credits_not_kept"
+
+    def __init__(self) -> None:
+        super().__init__("This gateway keeps no credit: requests are served without.")
 
 
 class AccountClosedError(ServiceError):

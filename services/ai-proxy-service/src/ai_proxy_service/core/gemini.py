@@ -5,6 +5,7 @@ https://ai.google.dev/api/generate-content. Everything is optional, as real traf
 nearly every field at times; unknown fields are ignored.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -208,13 +209,17 @@ class GenerateContentResponse(_Wire):
     error: ErrorStatus | None = None
 
 
+_REASON = re.compile(r"[A-Z_]{0,40}")
+
+
 class GeminiError(Exception):
     """Gemini refused or failed.
 
     Attributes:
         status: HTTP status, or the error object's code when it came inside a stream.
         reason: Google's canonical status, for example ``RESOURCE_EXHAUSTED``.
-        message: Google's own text; may show internals, so clients see it for bad requests only.
+        message: Google's own text. It may quote the request, so that it is for telling errors
+            apart: neither clients nor the log see it, and `str` of the error leaves it out.
         details: Google's typed details, for example a ``RetryInfo``.
         other_key_may_help: the trouble is the API key's, and there is another one.
     """
@@ -222,7 +227,9 @@ class GeminiError(Exception):
     def __init__(
         self, status: int, reason: str, message: str, details: list[Any] | None = None
     ) -> None:
-        super().__init__(f"{status} {reason}: {message}")
+        # A word of Google's, or of whoever answered in its place.
+        reason = reason if _REASON.fullmatch(reason) else "UNKNOWN"
+        super().__init__(f"{status} {reason}")
         self.other_key_may_help = False
         self.status = status
         self.reason = reason
@@ -246,7 +253,7 @@ class GeminiUnreachableError(GeminiError):
     """No answer, or one that broke off: connection refused, reset, or timed out; or no way to ask.
 
     Args:
-        message: what happened.
+        message: what happened, in words of our own, which `str` of the error shows.
         timed_out: it took too long.
         busy: this process has no room for the call.
     """
@@ -258,3 +265,6 @@ class GeminiUnreachableError(GeminiError):
             super().__init__(503, "UNAVAILABLE", message)
         else:
             super().__init__(502, "UNREACHABLE", message)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}: {self.message}"

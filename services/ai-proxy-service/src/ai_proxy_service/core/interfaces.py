@@ -155,13 +155,16 @@ class Balance:
 
     Attributes:
         available_nanos: what is not reserved, in nano-USD.
-        spendable_nanos: the part of it that the account's spend limits allow to be used now.
+        spendable_nanos: the part of it that the spend limits of the account, and of the key that
+            asks, allow to be used now.
         status: whether it may be used at all.
+        limited_by: the limit that allows no more, as the ledger calls it; None for the credit.
     """
 
     available_nanos: int
     spendable_nanos: int
     status: Literal["open", "frozen", "closed"] = "open"
+    limited_by: str | None = None
 
 
 class BillingService(Protocol):
@@ -171,8 +174,8 @@ class BillingService(Protocol):
     def enforced(self) -> bool:
         """Whether a completion needs credit to be served."""
 
-    async def balance(self, account: str) -> Balance | None:
-        """Return what an account has; None where nothing is enforced.
+    async def balance(self, account: str, key_id: str | None = None) -> Balance | None:
+        """Return what an account has, for one of its issued keys; None where nothing is enforced.
 
         Raises:
             InvalidRequestError: nobody can ask for an account of that name.

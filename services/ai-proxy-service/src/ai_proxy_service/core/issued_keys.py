@@ -6,7 +6,7 @@ from typing import Literal
 from service_kit.keys import Principal
 
 # chat: completions in every form, and quotes; embeddings; models: list and read them; billing:
-# receipts of the own account; admin: all of these.
+# credit and receipts of the own account; admin: all of these.
 Scope = Literal["chat", "embeddings", "models", "billing", "admin"]
 _ANY_REST = "*"
 

@@ -8,11 +8,22 @@ from typing import Any
 import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 
+from ai_proxy_service.core.key_metrics import KeyMetrics, keys_view
 from ai_proxy_service.core.money import usd_text
+from ai_proxy_service.core.upstream_metrics import UpstreamMetrics, upstream_view
 from ai_proxy_service.core.usage import TokenUsage
-from service_kit.metrics import LATENCY_BUCKETS_SECONDS, HttpMetrics, MetricsRegistry, Readings
+from service_kit.loop_lag import LoopLag, loop_view
+from service_kit.metrics import (
+    LATENCY_BUCKETS_SECONDS,
+    HttpMetrics,
+    MetricsRegistry,
+    Readings,
+    add_build_info,
+    age_seconds,
+)
+from service_kit.store_health import limits_view
 
-UNKNOWN_MODEL = "unknown"
+UNKNOWN_MODEL = "other"
 
 
 class ProxyMetrics(MetricsRegistry):
@@ -22,6 +33,9 @@ class ProxyMetrics(MetricsRegistry):
         super().__init__()
         registry = self.registry
         self.http = HttpMetrics(registry)
+        self.loop_lag = LoopLag(registry)
+        self.upstream = UpstreamMetrics(registry)
+        add_build_info(registry, "gateway", "ai-proxy-service")
         self.started_at = time.time()
         self.completions = Counter(
             "gateway_completions", "Completions asked for.", ("model", "outcome"), registry=registry
@@ -98,18 +112,7 @@ class ProxyMetrics(MetricsRegistry):
             ("why",),
             registry=registry,
         )
-        self.key_checks = Counter(
-            "gateway_key_checks",
-            "Issued keys that the credits service was asked about: accepted, refused, or failed.",
-            ("outcome",),
-            registry=registry,
-        )
-        self.key_limits_reached = Counter(
-            "gateway_key_limits_reached",
-            "Requests that a limit of their issued key refused, by limit.",
-            ("limit",),
-            registry=registry,
-        )
+        self.keys = KeyMetrics(registry)
         self.idempotent = Counter(
             "gateway_idempotent_requests",
             "Requests with an idempotency key that were answered: first, or repeated.",
@@ -128,9 +131,21 @@ class ProxyMetrics(MetricsRegistry):
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
+        self.settlements_oldest = Gauge(
+            "gateway_settlements_oldest_timestamp_seconds",
+            "When the oldest settlement in the outbox was put there, in seconds since 1970; "
+            "0 if there is none.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
         self.settlements_failed = Counter(
             "gateway_settlements_failed",
             "Settlements that the credits service refused for good; an operator must look.",
+            registry=registry,
+        )
+        self.shortfalls = Counter(
+            "gateway_shortfalls",
+            "Charges that accounts could not pay in full.",
             registry=registry,
         )
         self.shortfall = Counter(
@@ -216,6 +231,9 @@ class ProxyMetrics(MetricsRegistry):
                 "shortfall_usd": _usd(readings, "gateway_shortfall_nanousd_total"),
                 "holds_open": int(readings.total("gateway_holds_open")),
                 "settlements_waiting": int(readings.total("gateway_settlements_waiting")),
+                "settlements_oldest_age_seconds": age_seconds(
+                    readings.total("gateway_settlements_oldest_timestamp_seconds")
+                ),
                 "settlements_failed": int(readings.total("gateway_settlements_failed_total")),
                 "hold_raises": int(readings.total("gateway_hold_raises_total")),
                 "refused_402": int(statuses.get("402", 0)),
@@ -233,6 +251,7 @@ class ProxyMetrics(MetricsRegistry):
                 "avg_time_to_first_chunk_seconds": (
                     round(chunk_seconds / chunks, 6) if chunks else 0.0
                 ),
+                "event_loop": loop_view(readings),
             },
             "streams": {
                 "open": int(readings.total("gateway_streams_open")),
@@ -255,11 +274,18 @@ class ProxyMetrics(MetricsRegistry):
                 "waiting": int(readings.total("gateway_usage_log_waiting")),
                 "lost": int(readings.total("gateway_usage_log_lost_total")),
             },
-            "upstream": {"repeats": int(readings.total("gateway_upstream_repeats_total"))},
+            "upstream": upstream_view(readings),
+            "limits": limits_view(readings),
+            "keys": keys_view(readings),
             "http": {
                 "total": int(sum(statuses.values())),
                 "in_flight": int(readings.total("http_server_active_requests")),
                 "rate_limited_429": int(statuses.get("429", 0)),
+                "rate_limited_by": {
+                    limit: int(value)
+                    for name in ("http_server_rate_limited", "gateway_key_limits_reached")
+                    for limit, value in readings.by_label(f"{name}_total", "limit").items()
+                },
                 "by_status": {status: int(value) for status, value in statuses.items()},
             },
         }

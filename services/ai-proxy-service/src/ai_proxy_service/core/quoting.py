@@ -58,7 +58,7 @@ class Quoter:
             BillingUnavailableError: not known what the account has.
             GeminiError: the prompt had to be counted, and could not be.
         """
-        balance = await self._billing.balance(order.account)
+        balance = await self._billing.balance(order.account, order.key_id)
         cost = estimate_order(order, order.prompt_bound_tokens)
         exact_tokens = None
         if count or (balance is not None and self._is_thin(order, cost, balance)):

@@ -23,6 +23,7 @@ from ai_proxy_service.core.errors import unusable_answer
 from ai_proxy_service.core.gemini import GeminiError
 from ai_proxy_service.core.gemini_answers import broken_finish
 from ai_proxy_service.core.interfaces import BillingService, GeminiClient, GeminiStream
+from ai_proxy_service.core.key_refusals import KeyRefusals
 from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.order import Order
@@ -30,6 +31,7 @@ from ai_proxy_service.core.settlement import Settled
 from ai_proxy_service.core.tries import Tries
 from ai_proxy_service.core.usage import TokenUsage, UsageTally
 from ai_proxy_service.core.usage_log import UsageLog
+from service_kit.access_log import note, wait_for
 from service_kit.logging import get_logger
 
 _log = get_logger(__name__)
@@ -45,6 +47,7 @@ class Relay:
         gemini: GeminiClient,
         billing: BillingService,
         metrics: ProxyMetrics,
+        refusals: KeyRefusals,
         log: UsageLog,
         policy: HoldPolicy,
         drain_on_disconnect: bool,
@@ -59,6 +62,7 @@ class Relay:
             gemini=gemini,
             billing=billing,
             metrics=metrics,
+            refusals=refusals,
             policy=policy,
             background=self._background,
         )
@@ -90,7 +94,8 @@ class Relay:
         stopped = self._opening[opening].stopped
         if stopped or not self._drain or len(self._background) >= DRAINS_MAX:
             opening.cancel()
-        self._background.start(_abandon(opening), opening.get_name())
+        note(ended="client_left")
+        wait_for(self._background.start(_abandon(opening), opening.get_name()))
 
     async def open(self, order: Order) -> Completion:
         """Authorise an order and return its completion with the first chunk already there.
@@ -218,6 +223,7 @@ class Relay:
         finally:
             if meter is not None:
                 self._metrics.holds_open.dec()
+        note(ended="complete")
         return result, usage, settled
 
     def _ended(self, completion: Completion) -> None:

@@ -1,15 +1,23 @@
 """How much one issued key may ask at a time."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ai_proxy_service.core.issued_keys import IssuedKey
-from ai_proxy_service.core.key_limits import KeyLimitReachedError, Standing
+from ai_proxy_service.core.key_limits import KeyLimitReachedError, LimitName, Standing
+from ai_proxy_service.core.key_refusals import KeyRefusals, RefusedUse
 from ai_proxy_service.services.key_limiter import KeyLimiter
 from service_kit.errors import ErrorForm, error_response
 from service_kit.rate_limit import limit_headers
+from service_kit.request_id import current_request_id
+
+_REASONS: Mapping[LimitName, RefusedUse] = {
+    "requests": "rpm",
+    "tokens": "tpm",
+    "concurrent": "max_concurrent",
+}
 
 
 class KeyLimitsMiddleware:
@@ -21,15 +29,23 @@ class KeyLimitsMiddleware:
     Args:
         app: the app inside.
         limiter: what counts.
+        refusals: where refusals are noted for the keys' records.
         paths: what the limits are on.
         form: how a refusal is written.
     """
 
     def __init__(
-        self, app: ASGIApp, *, limiter: KeyLimiter, paths: Collection[str], form: ErrorForm
+        self,
+        app: ASGIApp,
+        *,
+        limiter: KeyLimiter,
+        refusals: KeyRefusals,
+        paths: Collection[str],
+        form: ErrorForm,
     ) -> None:
         self.app = app
         self.limiter = limiter
+        self.refusals = refusals
         self.paths = frozenset(paths)
         self.form = form
 
@@ -48,7 +64,9 @@ class KeyLimitsMiddleware:
                 MutableHeaders(scope=message).update(told)
             await send(message)
 
-        if use.standing.refused_by is not None:
+        refused_by = use.standing.refused_by
+        if refused_by is not None:
+            self.refusals.note(key.name, _REASONS[refused_by], current_request_id())
             refusal = error_response(KeyLimitReachedError(use.key, use.standing), self.form)
             await refusal(scope, receive, add_headers)
             return

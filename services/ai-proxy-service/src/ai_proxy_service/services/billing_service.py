@@ -3,21 +3,22 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
+from ai_proxy_service.core.credits import balance_of
 from ai_proxy_service.core.errors import (
     AccountClosedError,
+    AccountNotFoundError,
     BillingUnavailableError,
     InsufficientCreditError,
-    InvalidRequestError,
 )
 from ai_proxy_service.core.interfaces import Balance, Hold, HoldRequest
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.core.money import nanos_of_usd, usd_text
 from ai_proxy_service.core.settlement import ChargeStatus, Settled, Settlement
 from ai_proxy_service.core.usage_log import LateOutcome, UsageLog
+from ai_proxy_service.services.account_reads import read_account
 from ai_proxy_service.services.credits_api import CreditsApi, LedgerRefusalError
 from ai_proxy_service.services.outbox import Outbox, PermanentRefusalError
 from service_kit.logging import get_logger
@@ -31,8 +32,6 @@ HOLD_TTL_SECONDS = 900
 HOLD_SECONDS_MAX = 8.0
 # How often a hold whose answer was lost is looked for, twice as long after each time.
 WITHDRAW_PAUSES_SECONDS = (0.5, 1, 2, 4, 8, 16, 32)
-# Whichever way they are written, an HTTP client takes them for folders.
-_NAMES_NO_PATH_CAN_SAY = frozenset({".", ".."})
 _ENDED_UNCHARGED = frozenset({"released", None})
 
 
@@ -49,20 +48,12 @@ class CreditsBillingService:
         self._metrics = metrics
         self._log = log
 
-    async def balance(self, account: str) -> Balance | None:
+    async def balance(self, account: str, key_id: str | None = None) -> Balance | None:
         """See `BillingService`."""
-        if account in _NAMES_NO_PATH_CAN_SAY:
-            raise InvalidRequestError(f"There are no quotes for '{account}'.", field="user")
         try:
-            answer = await self._api.call("GET", f"/api/v1/accounts/{quote(account, safe='')}")
-            return _balance(answer)
-        except LedgerRefusalError as refusal:
-            if refusal.code == "account_not_found":
-                return Balance(0, 0)
-            raise BillingUnavailableError from refusal
-        except (KeyError, ValueError) as error:
-            _log.exception("account_not_understood")
-            raise BillingUnavailableError from error
+            return balance_of(await read_account(self._api, account, key_id))
+        except AccountNotFoundError:
+            return Balance(0, 0)
 
     async def hold(self, request: HoldRequest) -> Hold:
         """See `BillingService`."""
@@ -172,7 +163,9 @@ class CreditsBillingService:
             raise PermanentRefusalError(str(refusal)) from refusal
         except (InsufficientCreditError, AccountClosedError) as refusal:
             raise PermanentRefusalError(str(refusal)) from refusal
-        self._metrics.shortfall.inc(_shortfall_nanos(answer))
+        shortfall_nanos = _shortfall_nanos(answer)
+        self._metrics.shortfall.inc(shortfall_nanos)
+        self._metrics.shortfalls.inc(shortfall_nanos > 0)
         return answer
 
     async def _keep(self, key: str, body: dict[str, Any]) -> None:
@@ -256,13 +249,4 @@ def _hold(answer: Mapping[str, Any]) -> Hold:
         amount_nanos=nanos_of_usd(answer["amount"]),
         # A credits service of an older version knows no spend limits.
         available_nanos=nanos_of_usd(answer.get("spendable", answer["available"])),
-    )
-
-
-def _balance(answer: Mapping[str, Any]) -> Balance:
-    available_nanos = nanos_of_usd(answer["available"])
-    return Balance(
-        available_nanos,
-        nanos_of_usd(answer["spendable"]) if "spendable" in answer else available_nanos,
-        answer["status"],
     )

@@ -17,11 +17,14 @@ from ai_proxy_service.core.errors import (
     AccountClosedError,
     BillingUnavailableError,
     InsufficientCreditError,
+    spend_limit_text,
 )
 from ai_proxy_service.core.money import nanos_of_usd
 from service_kit.logging import get_logger
 from service_kit.request_id import HEADER as REQUEST_ID_HEADER
 from service_kit.request_id import current_request_id
+from service_kit.spans import current_span
+from service_kit.tracing import client_span
 
 _log = get_logger(__name__)
 
@@ -30,8 +33,7 @@ CONNECT_SECONDS_MAX = 1.0
 # In a burst calls wait here for a connection, which costs the ledger nothing.
 QUEUE_SECONDS_MAX = 8.0
 RETRY_PAUSE_SECONDS = 0.1
-# Begins the names of an issued key's spend limits; those of its account have none such.
-_OF_KEY = "key_"
+_NAMED_SEGMENTS = 3
 _PROBLEM = "application/problem+json"
 _REFUSED_FOR_GOOD = frozenset(
     {"account_not_found", "hold_ended", "hold_not_found", "idempotency_key_reused"}
@@ -87,7 +89,16 @@ class CreditsApi:
     async def _send(
         self, method: str, path: str, content: bytes | None, key: str | None
     ) -> httpx.Response:
-        headers = {"content-type": "application/json"}
+        # What comes after the resource's name is an id.
+        with client_span(method, path, segments=_NAMED_SEGMENTS) as call:
+            response = await self._request(method, path, content, key)
+            call.answered(response.status_code)
+            return response
+
+    async def _request(
+        self, method: str, path: str, content: bytes | None, key: str | None
+    ) -> httpx.Response:
+        headers = {"content-type": "application/json", **current_span().headers()}
         if key is not None:
             headers["idempotency-key"] = key
         request_id = current_request_id()
@@ -116,7 +127,9 @@ class CreditsApi:
             path=path,
             status=response.status_code,
             code=answer.get("code"),
-            body=response.text[:500],
+            # Not the body: what stands between may repeat the request, with its key.
+            content_type=response.headers.get("content-type"),
+            content_bytes=len(response.content),
         )
         raise BillingUnavailableError
 
@@ -174,10 +187,7 @@ def _insufficient(problem: Mapping[str, Any]) -> InsufficientCreditError:
     )
     reason = "Your credit is not sufficient for this request"
     if problem.get("code") == "spend_limit_reached":
-        limit = str(problem.get("limit"))
-        whose = "API key" if limit.startswith(_OF_KEY) else "account"
-        period = limit.removeprefix(_OF_KEY)
-        reason = f"Your {whose}'s spend limit ({period}) does not allow this request"
+        reason = f"{spend_limit_text(str(problem.get('limit')))} does not allow this request"
         if not retryable:
             advice = "Wait until it begins anew, or ask for a higher one."
     return InsufficientCreditError(
@@ -185,4 +195,5 @@ def _insufficient(problem: Mapping[str, Any]) -> InsufficientCreditError:
         available_nanos=nanos_of_usd(available),
         required_nanos=nanos_of_usd(required),
         retryable=retryable,
+        limit=None if problem.get("limit") is None else str(problem["limit"]),
     )

@@ -5,7 +5,7 @@ https://ai.google.dev/api/generate-content, /api/tokens, /api/models
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
@@ -33,6 +33,7 @@ from ai_proxy_service.services.gemini_wire import (
     decode_count,
     decode_error,
     decode_models,
+    described,
 )
 from ai_proxy_service.services.key_pool import KeyPool
 from service_kit.logging import get_logger
@@ -52,15 +53,35 @@ _JSON = {"content-type": "application/json"}
 
 
 class RestGeminiClient:
-    """The default client."""
+    """The default client.
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str, keys: Sequence[str]) -> None:
+    Args:
+        session: the pool of connections.
+        base_url: where Gemini's REST API is.
+        keys: API keys.
+        on_keys_set_aside: called with how many keys are not used, whenever that changes.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        keys: Sequence[str],
+        on_keys_set_aside: Callable[[int], object] = lambda _count: None,
+    ) -> None:
         self._session = session
         self._base_url = f"{base_url.rstrip('/')}/{API_VERSION}"
         self._keys = KeyPool(keys)
+        self._on_keys_set_aside = on_keys_set_aside
 
     @classmethod
-    def connect(cls, base_url: str, keys: Sequence[str], connections_max: int) -> Self:
+    def connect(
+        cls,
+        base_url: str,
+        keys: Sequence[str],
+        connections_max: int,
+        on_keys_set_aside: Callable[[int], object] = lambda _count: None,
+    ) -> Self:
         """Make a client with a connection pool of its own."""
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=60),
@@ -70,7 +91,7 @@ class RestGeminiClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
         )
-        return cls(session, base_url, keys)
+        return cls(session, base_url, keys, on_keys_set_aside)
 
     @property
     def unsupported(self) -> frozenset[str]:
@@ -153,6 +174,8 @@ class RestGeminiClient:
         trouble_seconds = key_trouble_seconds(error)
         if trouble_seconds is not None:
             error.other_key_may_help = self._keys.set_aside(key, trouble_seconds)
+            self._tell_keys_set_aside()
+            asyncio.get_running_loop().call_later(trouble_seconds, self._tell_keys_set_aside)
         _log.warning(
             "gemini_refused",
             path=path,
@@ -161,6 +184,9 @@ class RestGeminiClient:
             request_id=current_request_id(),
         )
         raise error
+
+    def _tell_keys_set_aside(self) -> None:
+        self._on_keys_set_aside(self._keys.count_set_aside())
 
     async def aclose(self) -> None:
         """See `GeminiClient`."""
@@ -225,12 +251,13 @@ async def _as_gemini_errors() -> "AsyncIterator[None]":
     try:
         yield
     except TimeoutError as error:
-        raise _unreachable(error, timed_out=True) from error
+        raise _unreachable(error, timed_out=True) from None
     except (aiohttp.ClientError, OSError) as error:
-        raise _unreachable(error) from error
+        # Its text may quote what came: a traceback must not repeat it.
+        raise _unreachable(error) from None
 
 
 def _unreachable(error: Exception, *, timed_out: bool = False) -> GeminiUnreachableError:
-    what = f"{type(error).__name__}: {error}"
+    what = described(error)
     _log.warning("gemini_unreachable", error=what)
     return GeminiUnreachableError(what, timed_out=timed_out)

@@ -7,6 +7,7 @@ can't carry, and what becomes of that.
 import asyncio
 import contextlib
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -31,7 +32,12 @@ from ai_proxy_service.services.gemini_sdk_request import (
     check_embed_options,
     to_sdk_request,
 )
-from ai_proxy_service.services.gemini_wire import decode_answer, decode_count, decode_error
+from ai_proxy_service.services.gemini_wire import (
+    decode_answer,
+    decode_count,
+    decode_error,
+    described,
+)
 from service_kit.daemon_threads import DaemonThreadExecutor, NoThreadFreeError
 from service_kit.errors import ServiceError
 from service_kit.logging import get_logger
@@ -150,8 +156,8 @@ class SdkGeminiClient:
             return await asyncio.wrap_future(self._submit(call))
         except ServiceError:
             raise
-        except Exception as error:
-            raise as_gemini_error(error) from error
+        except Exception as error:  # noqa: BLE001 - its text may quote the request: not chained
+            raise as_gemini_error(error) from None
 
     def _submit(self, call: Callable[[], T]) -> Future[T]:
         try:
@@ -284,8 +290,10 @@ def as_gemini_error(error: BaseException) -> GeminiError:
         status = error.grpc_status_code.name if error.grpc_status_code else ""
         return GeminiError(int(error.code or 500), status, str(error.message))
     if isinstance(error, requests.exceptions.Timeout | RetryError):
-        return GeminiUnreachableError(f"{type(error).__name__}: {error}", timed_out=True)
+        return GeminiUnreachableError(described(error), timed_out=True)
     if isinstance(error, requests.exceptions.RequestException | OSError):
-        return GeminiUnreachableError(f"{type(error).__name__}: {error}")
-    _log.error("gemini_sdk_failed", error=f"{type(error).__name__}: {error}")
+        return GeminiUnreachableError(described(error))
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+    _log.error("gemini_sdk_failed", error=described(error), where=where)
     return GeminiError(502, "MALFORMED", f"{type(error).__name__}: {error}")

@@ -91,5 +91,11 @@ def decode_models(body: bytes) -> tuple[list[str], str]:
     return names, page.next_page_token
 
 
+def described(error: BaseException) -> str:
+    """Name a failure of a transport: its text may quote what was sent or what came."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
 def _unreadable(error: Exception) -> GeminiError:
     return GeminiError(502, "MALFORMED", f"unreadable answer: {error}")

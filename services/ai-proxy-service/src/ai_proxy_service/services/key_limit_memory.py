@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from ai_proxy_service.core.issued_keys import IssuedKey
@@ -15,6 +14,7 @@ from ai_proxy_service.core.key_limits import (
     Window,
     token_window,
 )
+from service_kit.memory_counts import LoopMemoryStorage
 
 # With so many keys those that have not been used lately are forgotten.
 KEYS_MAX = 10_000
@@ -29,7 +29,7 @@ class MemoryKeyLimits:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._requests = MovingWindowRateLimiter(MemoryStorage())
+        self._requests = MovingWindowRateLimiter(LoopMemoryStorage())
         self._spent: dict[str, dict[int, int]] = {}
         self._slots: dict[str, set[str]] = {}
 

@@ -1,8 +1,8 @@
 """What issued keys use, counted in Redis, or in Valkey, for all proxies together.
 
-`limits` counts requests. Tokens are counted when they have been used, however many, which it
-would refuse; and it knows nothing of requests at once: these have scripts of their own. All of
-them go by Redis' clock.
+`limits` counts requests, by the clocks of the machines that ask, which have to agree. Tokens are
+counted when they have been used, however many, which it would refuse; and it knows nothing of
+requests at once: these have scripts of their own, which go by Redis' clock.
 """
 
 import time
@@ -24,7 +24,6 @@ from ai_proxy_service.core.key_limits import (
 )
 from ai_proxy_service.services.store_connections import connect_redis
 
-TIMEOUT_SECONDS = 0.25
 # A slot is free again if nobody has said for so long that it is still used.
 SLOT_SECONDS = 30
 _REFUSED_BY: Mapping[bytes, LimitName] = {b"tokens": "tokens", b"concurrent": "concurrent"}
@@ -89,13 +88,17 @@ class RedisKeyLimits:
         self._keep = client.register_script(_KEEP)
 
     @classmethod
-    def connect(cls, uri: str) -> Self:
+    def connect(cls, uri: str, *, timeout_seconds: float) -> Self:
         """Make a client; it connects once it is needed.
+
+        Args:
+            uri: ``redis://…`` or ``valkey://…``.
+            timeout_seconds: how long a connection, or an answer, is worth waiting for.
 
         Raises:
             ValueError: the address is not one.
         """
-        return cls(connect_redis(uri, timeout_seconds=TIMEOUT_SECONDS))
+        return cls(connect_redis(uri, timeout_seconds=timeout_seconds))
 
     async def enter(self, key: IssuedKey, slot: str) -> Standing:
         """See `KeyLimitStore`."""

@@ -13,16 +13,14 @@ from ai_proxy_service.core.issued_keys import IssuedKey
 from ai_proxy_service.core.key_limits import KeyLimitStore, Standing, shared_between
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.services.key_limit_memory import MemoryKeyLimits
-from ai_proxy_service.services.key_limit_redis import (
-    SLOT_SECONDS,
-    TIMEOUT_SECONDS,
-    RedisKeyLimits,
-)
+from ai_proxy_service.services.key_limit_redis import SLOT_SECONDS, RedisKeyLimits
 from service_kit.store_health import StoreHealth
 
 T = TypeVar("T")
 
 KEEP_EVERY_SECONDS = SLOT_SECONDS / 3
+# How long a process that ends waits for what it has not told the store yet.
+CLOSE_SECONDS_MAX = 2.0
 
 
 class KeyLimiter:
@@ -31,20 +29,35 @@ class KeyLimiter:
     Args:
         storage_uri: ``memory://``, or a store that proxies share: ``redis://…``, ``valkey://…``.
         workers: processes that serve this machine's requests.
-        metrics: where refusals, and failures of the store, are counted.
+        metrics: where refusals are counted.
+        health: what is known of the store, by all who ask it.
+        store_timeout_seconds: how long a request waits for the shared store.
 
     Raises:
         ValueError: the address is not one.
     """
 
-    def __init__(self, storage_uri: str, workers: int, metrics: ProxyMetrics) -> None:
+    def __init__(
+        self,
+        storage_uri: str,
+        workers: int,
+        metrics: ProxyMetrics,
+        *,
+        health: StoreHealth,
+        store_timeout_seconds: float = 0.25,
+    ) -> None:
         self._metrics = metrics
+        self._timeout_seconds = store_timeout_seconds
         self._local = MemoryKeyLimits()
         is_local = storage_uri.startswith("memory")
-        self._shared = None if is_local else RedisKeyLimits.connect(storage_uri)
+        self._shared = (
+            None
+            if is_local
+            else RedisKeyLimits.connect(storage_uri, timeout_seconds=store_timeout_seconds)
+        )
         self._store: KeyLimitStore = self._shared or self._local
         self._workers = workers if is_local else 1
-        self._health = StoreHealth(metrics.http.rate_limit_store_errors.inc)
+        self._health = health
         self._background = BackgroundTasks()
         self._shared_slots: dict[str, set[str]] = {}
 
@@ -58,7 +71,7 @@ class KeyLimiter:
         slot = secrets.token_hex(8)
         store, standing = await self._ask(self._store, lambda store: store.enter(key, slot))
         if standing.refused_by is not None:
-            self._metrics.key_limits_reached.labels(standing.refused_by).inc()
+            self._metrics.keys.limits_reached.labels(standing.refused_by).inc()
         elif key.max_concurrent is not None and store is self._shared:
             self._shared_slots.setdefault(key.name, set()).add(slot)
         return CountedUse(self, store, key, slot, standing)
@@ -69,7 +82,7 @@ class KeyLimiter:
         """Ask a store; in place of the shared one, while it does not answer, this process's own."""
         if store is not self._local and self._health.may_ask():
             try:
-                async with asyncio.timeout(TIMEOUT_SECONDS):
+                async with asyncio.timeout(self._timeout_seconds):
                     answer = await call(store)
             except Exception as error:  # noqa: BLE001 - a store's client may raise anything
                 self._health.note_error(error)
@@ -105,7 +118,7 @@ class KeyLimiter:
 
     async def aclose(self) -> None:
         """Say what has not been said yet, and close all connections."""
-        await self._background.finish(2 * TIMEOUT_SECONDS)
+        await self._background.finish(min(2 * self._timeout_seconds, CLOSE_SECONDS_MAX))
         if self._shared is not None:
             await self._shared.aclose()
 

@@ -51,3 +51,8 @@ class KeyPool:
             )
         self._usable_at[key] = now + seconds
         return any(self._usable_at[other] <= now for other in others)
+
+    def count_set_aside(self) -> int:
+        """Return how many keys are not used at the moment."""
+        now = self._clock()
+        return sum(usable_at > now for usable_at in self._usable_at.values())

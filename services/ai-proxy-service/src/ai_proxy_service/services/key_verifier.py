@@ -7,17 +7,19 @@ that his key is wrong.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from ai_proxy_service.core.errors import KeyCheckUnavailableError
 from ai_proxy_service.core.issued_keys import IssuedKey, Scope
+from ai_proxy_service.core.key_refusals import KeyRefusals, RefusedUse
 from ai_proxy_service.core.metrics import ProxyMetrics
 from ai_proxy_service.services.credits_api import CreditsApi
 from service_kit.issued_keys import PresentedKey, presented
 from service_kit.logging import get_logger
+from service_kit.request_id import current_request_id
 
 _log = get_logger(__name__)
 
@@ -30,6 +32,13 @@ REFUSED_SECONDS_MAX = 5.0
 CHECKS_AT_ONCE_MAX = 32
 ACCEPTED_MAX = 10_000
 REFUSED_MAX = 1_000
+# Why a key that is known is refused; of one that is not there is no record.
+_REASONS: Mapping[str, RefusedUse] = {
+    "revoked": "revoked",
+    "rotated": "rotated",
+    "disabled": "disabled",
+    "expired": "expired",
+}
 
 
 class _Answer(msgspec.Struct):
@@ -37,6 +46,7 @@ class _Answer(msgspec.Struct):
 
     active: bool
     cache_seconds: float
+    reason: str = ""
     key_id: str = ""
     account: str = ""
     name: str = ""
@@ -45,6 +55,11 @@ class _Answer(msgspec.Struct):
     rpm: int | None = None
     tpm: int | None = None
     max_concurrent: int | None = None
+
+    def refused(self) -> "_Refused | None":
+        """Return which key was refused, if somebody had all of one."""
+        reason = _REASONS.get(self.reason)
+        return _Refused(self.key_id, reason) if self.key_id and reason is not None else None
 
     def key(self) -> IssuedKey | None:
         """Return the key that was accepted, if it was.
@@ -68,11 +83,19 @@ class _Answer(msgspec.Struct):
         )
 
 
+class _Refused(NamedTuple):
+    """A key that is known, and not accepted."""
+
+    key_id: str
+    reason: RefusedUse
+
+
 class _Verdict(NamedTuple):
     """What is known of a presented key, and until when; `key` is None if it is refused."""
 
     key: IssuedKey | None
     until_seconds: float
+    refused: _Refused | None = None
 
 
 class _Verdicts:
@@ -102,6 +125,7 @@ class KeyVerifier:
     Args:
         api: the credits service.
         metrics: where checks are counted.
+        refusals: where what is refused without a question is noted; the ledger notes the others.
         clock: seconds that never run backwards.
     """
 
@@ -109,11 +133,13 @@ class KeyVerifier:
         self,
         api: CreditsApi,
         metrics: ProxyMetrics,
+        refusals: KeyRefusals,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._metrics = metrics
+        self._refusals = refusals
         self._clock = clock
         self._accepted = _Verdicts(ACCEPTED_MAX)
         # Apart: a flood of guesses must not push out the keys that are in use.
@@ -133,14 +159,23 @@ class KeyVerifier:
         now = self._clock()
         kept = self._accepted.find(shown.digest, now) or self._refused.find(shown.digest, now)
         if kept is not None:
+            self._note(kept)
             return kept.key
         check = self._checks.get(shown.digest)
-        if check is None:
-            check = asyncio.create_task(self._check(text, shown), name="verify-key")
-            self._checks[shown.digest] = check
-            check.add_done_callback(lambda done: self._checked(shown.digest, done))
+        if check is not None:
+            key = await asyncio.shield(check)
+            self._note(self._refused.find(shown.digest, now))
+            return key
+        check = asyncio.create_task(self._check(text, shown), name="verify-key")
+        self._checks[shown.digest] = check
+        check.add_done_callback(lambda done: self._checked(shown.digest, done))
         # All who wait for it share it: the first to leave must not end it.
         return await asyncio.shield(check)
+
+    def _note(self, verdict: _Verdict | None) -> None:
+        """Note that a key was refused on a verdict that somebody else had asked for."""
+        if verdict is not None and verdict.refused is not None:
+            self._refusals.note(*verdict.refused, current_request_id())
 
     def _checked(self, digest: bytes, check: asyncio.Task[IssuedKey | None]) -> None:
         del self._checks[digest]
@@ -156,13 +191,14 @@ class KeyVerifier:
             verdict = msgspec.convert(answer, _Answer)
             key = verdict.key()
         except Exception as error:
-            self._metrics.key_checks.labels("failed").inc()
+            self._metrics.keys.checks.labels("failed").inc()
             _log.warning("key_not_checked", prefix=shown.prefix, error=type(error).__name__)
             raise KeyCheckUnavailableError from error
-        self._metrics.key_checks.labels("refused" if key is None else "accepted").inc()
+        self._metrics.keys.checks.labels("refused" if key is None else "accepted").inc()
         if key is None:
             seconds = min(verdict.cache_seconds, REFUSED_SECONDS_MAX)
-            self._refused.keep(shown.digest, _Verdict(None, asked_at + seconds))
+            kept = _Verdict(None, asked_at + seconds, verdict.refused())
+            self._refused.keep(shown.digest, kept)
         else:
             seconds = min(verdict.cache_seconds, ACCEPTED_SECONDS_MAX)
             self._accepted.keep(shown.digest, _Verdict(key, asked_at + seconds))

@@ -13,7 +13,7 @@ class LoggingBillingService:
 
     enforced = False
 
-    async def balance(self, account: str) -> Balance | None:
+    async def balance(self, account: str, key_id: str | None = None) -> Balance | None:
         """Nobody needs any credit."""
         return None
 

@@ -53,15 +53,18 @@ class Outbox:
         emptied: set while nothing waits.
     """
 
-    def __init__(self, database: aiosqlite.Connection, waiting: Gauge, failed: Counter) -> None:
+    def __init__(
+        self, database: aiosqlite.Connection, waiting: Gauge, oldest: Gauge, failed: Counter
+    ) -> None:
         self._database = database
         self._waiting = waiting
+        self._oldest = oldest
         self._failed = failed
         self._filled = asyncio.Event()
         self.emptied = asyncio.Event()
 
     @classmethod
-    async def open(cls, path: Path, *, waiting: Gauge, failed: Counter) -> Self:
+    async def open(cls, path: Path, *, waiting: Gauge, oldest: Gauge, failed: Counter) -> Self:
         """Open or make the file; what an earlier process left in it is delivered first.
 
         Raises:
@@ -72,7 +75,7 @@ class Outbox:
         database = await open_sqlite(
             path, _SCHEMA, synchronous="FULL", timeout_seconds=FILE_TIMEOUT_SECONDS
         )
-        outbox = cls(database, waiting, failed)
+        outbox = cls(database, waiting, oldest, failed)
         await outbox.count()
         outbox._filled.set()
         return outbox
@@ -91,13 +94,15 @@ class Outbox:
 
     async def count(self) -> int:
         """Return how many settlements wait."""
-        waiting = int(await self._scalar("SELECT count(*) FROM settlements WHERE refused IS NULL"))
+        query = "SELECT count(*), min(created_at) FROM settlements WHERE refused IS NULL"
+        ((waiting, oldest),) = await self._rows(query)
         self._waiting.set(waiting)
+        self._oldest.set(oldest or 0)
         if waiting:
             self.emptied.clear()
         else:
             self.emptied.set()
-        return waiting
+        return int(waiting)
 
     async def _scalar(self, query: str) -> float:
         rows = await self._rows(query)

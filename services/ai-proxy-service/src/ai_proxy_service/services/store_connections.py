@@ -7,6 +7,7 @@ import aiosqlite
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 REDIS_CONNECTIONS_MAX = 32
 FILE_OPEN_SECONDS = 10.0
@@ -56,8 +57,9 @@ def connect_redis(uri: str, *, timeout_seconds: float) -> Redis:
         timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
-        # The client's own retries would hold a request while the store is down.
-        retry=Retry(NoBackoff(), 0),
+        # Once more, at once, where the connection was lost: after a restart of the server each
+        # one of the pool is, and this client (8.1) does not look. More would hold a request.
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
     return Redis.from_pool(pool)
 

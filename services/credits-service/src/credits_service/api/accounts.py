@@ -19,7 +19,7 @@ from credits_service.api.paging import (
     is_part_of_id,
     moment_parameter,
 )
-from credits_service.api.problems import account_unknown, invalid
+from credits_service.api.problems import account_unknown, invalid, problem_of
 from credits_service.api.requests import is_user_id, optional_moment, page_limit
 from credits_service.api.responses import json_response
 from credits_service.api.services import services_of
@@ -28,6 +28,7 @@ from credits_service.api.wire_reads import AccountPage, BalanceAt, HoldPage
 from credits_service.core.moments import rfc3339
 from credits_service.core.money import usd_from_nanos
 from credits_service.db.periods import balance_after, last_seq, seq_at
+from credits_service.ledger.charges import KEY_UNKNOWN
 from credits_service.ledger.view import as_of
 from credits_service.middleware.auth import READ, authorized
 
@@ -35,7 +36,10 @@ router = APIRouter(prefix="/accounts", tags=["accounts"])
 
 _AT = moment_parameter("at", "Only the balance, as it was at this moment.")
 _STATUS = query_parameter("status", {"enum": ["active"]}, "Only those that reserve credit.")
-_HOLD_ID = re.compile(r"[0-9a-f-]{36}")
+_KEY = query_parameter(
+    "key_id", {"type": "string"}, "Also what this issued key, one of the account's, may spend."
+)
+_ID = re.compile(r"[0-9a-f-]{36}")
 
 
 @router.get(
@@ -71,7 +75,7 @@ async def list_holds(request: Request, user_id: str) -> Response:
     if status not in {None, "active"}:
         raise invalid("status", "must be active, or missing for all")
     before = request.query_params.get("cursor")
-    if before is not None and not _HOLD_ID.fullmatch(before):
+    if before is not None and not _ID.fullmatch(before):
         raise bad_cursor()
     found = await services_of(request).queries.holds(
         account_id(user_id), before=before, limit=limit + 1, only_active=status is not None
@@ -86,7 +90,7 @@ async def list_holds(request: Request, user_id: str) -> Response:
 @router.get(
     "/{user_id:path}",
     summary="Read an account",
-    **documented(response=AccountResponse, problems=(404, 422), parameters=[_AT]),
+    **documented(response=AccountResponse | BalanceAt, problems=(404, 422), parameters=[_AT, _KEY]),
 )
 async def read_account(request: Request, user_id: str) -> Response:
     """Show an account as it is at this moment, with its live lots in the order of use."""
@@ -94,12 +98,18 @@ async def read_account(request: Request, user_id: str) -> Response:
     at_micros = optional_moment("at", request.query_params.get("at"), in_query=True)
     if at_micros is not None:
         return await _balance_at(request, account_id(user_id), at_micros)
+    key_id = request.query_params.get("key_id")
+    if key_id is not None and not _ID.fullmatch(key_id):
+        raise problem_of(KEY_UNKNOWN)
     queries = services_of(request).queries
-    snapshot = await queries.account(user_id) if is_user_id(user_id) else None
+    snapshot = await queries.account(user_id, key_id) if is_user_id(user_id) else None
     if snapshot is None:
         raise account_unknown(user_id)
     state = as_of(snapshot.state, snapshot.now_micros)
-    return json_response(account_body(state, snapshot.now_micros))
+    key = state.key(key_id)
+    if key is None and key_id is not None:
+        raise problem_of(KEY_UNKNOWN)
+    return json_response(account_body(state, snapshot.now_micros, key))
 
 
 async def _balance_at(request: Request, user_id: str, at_micros: int) -> Response:

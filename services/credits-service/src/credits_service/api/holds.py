@@ -109,6 +109,7 @@ async def place(request: Request) -> Response:
         request=HoldPatch,
         response=HoldResponse,
         problems=(400, 402, 403, 404, 409, 413, 422),
+        parameters=[idempotency_key_parameter(required=False)],
     ),
 )
 async def amend(request: Request, hold_id: str) -> Response:
@@ -122,7 +123,11 @@ async def amend(request: Request, hold_id: str) -> Response:
 @router.delete(
     "/{hold_id}",
     summary="Return what the hold reserves",
-    **documented(response=HoldResponse, problems=(404,)),
+    **documented(
+        response=HoldResponse,
+        problems=(404, 409, 422),
+        parameters=[idempotency_key_parameter(required=False)],
+    ),
 )
 async def release(request: Request, hold_id: str) -> Response:
     """Release a hold; one that has ended stays as it is."""

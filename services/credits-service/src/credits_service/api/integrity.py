@@ -42,6 +42,8 @@ async def integrity(request: Request) -> Response:
         for user_id in user_ids:
             if not await queries.has_account(user_id):
                 raise account_unknown(user_id)
+    if not asked:
+        services_of(request).metrics.money.checked(found.violations_total)
     violations = [ViolationBody(*violation) for violation in found.violations]
     return json_response(
         IntegrityResponse(

@@ -113,9 +113,10 @@ def accepted(key: IssuedKey, secret: KeySecret, now_micros: int) -> Verdict:
     )
 
 
-def not_accepted(reason: Reason) -> Verdict:
-    """Write that a key is not accepted."""
-    return Verdict(active=False, cache_seconds=CACHE_SECONDS, reason=reason)
+def not_accepted(reason: Reason, key: IssuedKey | None = None) -> Verdict:
+    """Write that a key is not accepted, and which one it is if all of it was shown."""
+    key_id = msgspec.UNSET if key is None or reason == "unknown" else key.id
+    return Verdict(active=False, cache_seconds=CACHE_SECONDS, reason=reason, key_id=key_id)
 
 
 def settings_from(body: KeyRequest | KeyPatch) -> dict[str, Any]:

@@ -51,6 +51,7 @@ _UNLIMITED: dict[str, Any] = {
         request=KeyRequest,
         response=IssuedKeyBody,
         status=201,
+        repeated=KeyBody,
         problems=(400, 403, 404, 409, 413, 422),
         parameters=[idempotency_key_parameter(required=True)],
     ),
@@ -99,7 +100,7 @@ async def change(request: Request, key_id: str) -> Response:
     summary="Give a key a new secret; the only answer that shows it",
     **documented(
         request=RotateRequest,
-        response=IssuedKeyBody,
+        response=IssuedKeyBody | KeyBody,
         problems=(400, 403, 404, 409, 413, 422),
         parameters=[idempotency_key_parameter(required=True)],
     ),

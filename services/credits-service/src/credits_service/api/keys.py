@@ -51,7 +51,11 @@ _SEQ_MAX = 2**53
     **documented(request=VerifyRequest, response=Verdict, problems=(400, 403, 413, 422)),
 )
 async def verify(request: Request) -> Response:
-    """Look a key up; whether it is known or not, what is done and how long takes the same."""
+    """Look a key up; how long that takes tells nothing of the secret.
+
+    Digests are compared in constant time. That a prefix is known may be measured, by who has a
+    service key, in a few microseconds more: prefixes are public.
+    """
     principal = authorized(request, READ)
     body = await read(request, _decoder)
     services = services_of(request)
@@ -68,7 +72,7 @@ async def verify(request: Request) -> Response:
     if key is not None and reason is not None:
         actor = Actor(principal.name, current_request_id())
         services.key_uses.refused(key.id, reason, actor, now_micros)
-    return json_response(not_accepted(reason or "unknown"))
+    return json_response(not_accepted(reason or "unknown", key))
 
 
 @router.get(

@@ -1,7 +1,8 @@
 """The OpenAPI document: made of the msgspec types that requests are really checked with."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import msgspec
 from fastapi import FastAPI
@@ -43,33 +44,92 @@ _TYPES: tuple[type[msgspec.Struct], ...] = (
     wire_keys.KeyPage,
     wire_keys.KeyEventPage,
     wire_keys.Verdict,
+    wire_keys.RefusalReport,
+    wire_keys.RefusalsNoted,
     wire.Problem,
 )
 _PROBLEMS: Mapping[int, str] = {
-    400: "The body is no JSON, or a required Idempotency-Key is missing.",
+    400: "This is no HTTP, the body is no JSON, or a required Idempotency-Key is missing.",
     401: "No key, or one that is not accepted.",
     402: "The account can't pay: proven while it was locked.",
     403: "The key is not for this, or the account is frozen.",
     404: "No such account, hold, transaction or key.",
-    409: "In conflict with the state: hold ended, account closed, reference used, and the like.",
+    408: "The request did not arrive in time.",
+    409: "In conflict with the state: hold ended, account closed, reference used, and the like; "
+    "or the first request with this Idempotency-Key is still running.",
     413: "The body is too large.",
+    414: "The URL is too long.",
     422: "A field is wrong.",
+    429: "Too many requests without an accepted key came from this address.",
+    431: "The headers are too large, or too many.",
+    500: "The service failed.",
     503: "The ledger can't be reached: nothing is known. Retry, with the same key.",
 }
-_ALWAYS = (401, 503)
+# Whatever is asked for.
+_ALWAYS = (400, 408, 413, 414, 431, 500)
+# Where a key is needed, and the ledger.
+_OF_THE_API = (401, 429, 503)
+_RETRY_AFTER: dict[str, Any] = {
+    "Retry-After": {
+        "description": "In how many seconds to try again.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_REQUEST_ID: dict[str, Any] = {
+    "X-Request-Id": {
+        "description": "What the journal and the log call this request.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    }
+}
+_REPLAYED: dict[str, Any] = {
+    "Idempotency-Replayed": {
+        "description": "There, if this is the answer that the first request got.",
+        "schema": {"enum": ["true"]},
+    }
+}
+_HEADERS: Mapping[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"required": True, "schema": {"enum": ["Bearer"]}}},
+    409: _RETRY_AFTER,
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+# What is remembered under an idempotency key, beside what was done.
+_REMEMBERED = 402
+_KEY_HEADER = "Idempotency-Key"
+
+Body = type[msgspec.Struct] | UnionType
 
 
-def _content(schema: str, media_type: str = "application/json") -> dict[str, Any]:
-    return {media_type: {"schema": {"$ref": _REF.format(name=schema)}}}
+def _schema(body: Body) -> dict[str, Any]:
+    references = [{"$ref": _REF.format(name=each.__name__)} for each in get_args(body) or (body,)]
+    return references[0] if len(references) == 1 else {"anyOf": references}
+
+
+def _answer(
+    description: str, content: Mapping[str, dict[str, Any]], headers: Mapping[str, Any]
+) -> dict[str, Any]:
+    described = {media_type: {"schema": schema} for media_type, schema in content.items()}
+    return {"description": description, "content": described, "headers": {**_REQUEST_ID, **headers}}
+
+
+def _problems(statuses: set[int]) -> dict[int | str, dict[str, Any]]:
+    content = {PROBLEM_JSON: _schema(wire.Problem)}
+    return {
+        status: _answer(_PROBLEMS[status], content, _HEADERS.get(status, {}))
+        for status in sorted(statuses)
+    }
 
 
 def documented(
     *,
     request: type[msgspec.Struct] | None = None,
-    response: type[msgspec.Struct],
+    response: Body,
     status: int = 200,
     problems: Sequence[int] = (),
     parameters: Sequence[dict[str, Any]] = (),
+    repeated: Body | None = None,
+    further: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return what a route says of itself, as arguments of the router's decorator.
 
@@ -79,16 +139,23 @@ def documented(
         status: status of the answer.
         problems: statuses of the errors besides those that every route has.
         parameters: query and header parameters.
+        repeated: type of the answer to a repetition, if that is another one; its status is 200.
+        further: further media types of the answer, each with its schema.
     """
     extra: dict[str, Any] = {"parameters": list(parameters)}
     if request is not None:
-        extra["requestBody"] = {"required": True, "content": _content(request.__name__)}
-    responses: dict[int | str, dict[str, Any]] = {
-        status: {"description": "Done.", "content": _content(response.__name__)}
-    }
-    for problem in sorted({*_ALWAYS, *problems}):
-        content = _content("Problem", PROBLEM_JSON)
-        responses[problem] = {"description": _PROBLEMS[problem], "content": content}
+        body = {"application/json": {"schema": _schema(request)}}
+        extra["requestBody"] = {"required": True, "content": body}
+    replayed = _REPLAYED if any(each["name"] == _KEY_HEADER for each in parameters) else {}
+    first = {} if repeated is not None else replayed
+    content = {"application/json": _schema(response), **(further or {})}
+    responses: dict[int | str, dict[str, Any]] = {status: _answer("Done.", content, first)}
+    if repeated is not None:
+        again = {"application/json": _schema(repeated)}
+        responses[200] = _answer("Was done before.", again, replayed)
+    responses |= _problems({*_ALWAYS, *_OF_THE_API, *problems})
+    if _REMEMBERED in problems:
+        responses[_REMEMBERED]["headers"] |= replayed
     return {
         "status_code": status,
         "responses": responses,
@@ -97,13 +164,30 @@ def documented(
     }
 
 
+def documented_without_key(
+    answers: str, content: Mapping[str, dict[str, Any]], *problems: int
+) -> dict[str, Any]:
+    """Return what a route says of itself that operators and orchestrators ask without a key.
+
+    Args:
+        answers: what the answer tells.
+        content: media types of the answer, each with its schema.
+        problems: statuses of the errors besides those that every one of them has.
+    """
+    return {
+        "responses": {200: _answer(answers, content, {}), **_problems({*_ALWAYS, *problems})},
+        "openapi_extra": {"security": []},
+        "response_model": None,
+    }
+
+
 def idempotency_key_parameter(*, required: bool) -> dict[str, Any]:
     """Describe the header that makes a retry safe."""
     return {
-        "name": "Idempotency-Key",
+        "name": _KEY_HEADER,
         "in": "header",
         "required": required,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         "description": "The same key and body give the same answer again, and change nothing.",
     }
 

@@ -9,12 +9,23 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from credits_service.api.openapi import documented_without_key
 from credits_service.api.services import services_of
 from credits_service.core.errors import LedgerUnavailableError
+from credits_service.core.money_metrics import money_view
+from service_kit.loop_lag import loop_view
 from service_kit.metrics import MetricsRegistry, Readings, metrics_endpoint
+from service_kit.store_health import limits_view
 
 SERVICE = "credits-service"
 _ERROR_STATUSES = ("4", "5")
+_JSON: Mapping[str, dict[str, Any]] = {"application/json": {"type": "object"}}
+# Prometheus' forms, for who asks for them.
+_METRICS = {
+    **_JSON,
+    "text/plain": {"type": "string"},
+    "application/openmetrics-text": {"type": "string"},
+}
 
 
 async def health(_request: Request) -> Response:
@@ -46,6 +57,8 @@ def _json_view(started: float) -> Callable[[Readings], Mapping[str, Any]]:
                 "failed": int(failed),
                 "by_status": {status: int(n) for status, n in by_status.items()},
             },
+            "performance": {"event_loop": loop_view(readings)},
+            "limits": limits_view(readings),
             "ledger": {
                 "operations": {
                     name: int(n)
@@ -59,6 +72,7 @@ def _json_view(started: float) -> Callable[[Readings], Mapping[str, Any]]:
                 "batches": int(batches),
                 "commands_per_batch": round(commands / batches, 3) if batches else 0.0,
             },
+            "money": money_view(readings),
             "webhooks": {
                 "delivered": int(
                     readings.total("ledger_webhook_attempts_total", outcome="delivered")
@@ -74,6 +88,10 @@ def _json_view(started: float) -> Callable[[Readings], Mapping[str, Any]]:
 def add_operational_routes(app: FastAPI, registry: MetricsRegistry) -> None:
     """Mount the endpoints, unversioned and beside the API."""
     metrics = metrics_endpoint(registry, _json_view(time.monotonic()))
-    for path, endpoint in (("/health", health), ("/ready", ready), ("/metrics", metrics)):
-        app.add_api_route(path, endpoint, tags=["operations"], response_model=None)
+    for path, endpoint, documentation in (
+        ("/health", health, documented_without_key("It lives.", _JSON)),
+        ("/ready", ready, documented_without_key("It can serve.", _JSON, 503)),
+        ("/metrics", metrics, documented_without_key("What it has done.", _METRICS, 429)),
+    ):
+        app.add_api_route(path, endpoint, tags=["operations"], **documentation)
         app.add_api_route(f"/api/v1{path}", endpoint, response_model=None, include_in_schema=False)

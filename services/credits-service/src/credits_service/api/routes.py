@@ -10,6 +10,7 @@ from credits_service.api import (
     holds,
     integrity,
     key_changes,
+    key_refusals,
     keys,
     refunds,
     statements,
@@ -34,5 +35,6 @@ for _surface in (
     integrity,
     keys,
     key_changes,
+    key_refusals,
 ):
     api_router.include_router(_surface.router)

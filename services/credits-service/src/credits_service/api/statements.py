@@ -84,6 +84,7 @@ class _Place(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     summary="Read an account's statement of a period",
     **documented(
         response=StatementResponse,
+        further={"text/csv": {"type": "string"}},
         problems=(404, 422),
         parameters=[_FROM, _TO, _FORMAT, LIMIT, CURSOR],
     ),

@@ -111,8 +111,34 @@ class SpentBody(msgspec.Struct):
     total: Usd
 
 
+class RenewalBody(msgspec.Struct):
+    """When the limits of a day and a month begin anew (UTC)."""
+
+    day: Moment
+    month: Moment
+
+
+class KeyStanding(msgspec.Struct):
+    """What charges took for an issued key, what its holds reserve, and what it may spend.
+
+    `spendable` is what a hold that names the key could take now, within its limits and those of
+    the account; `limited_by` as the account's, `key_day`, `key_month` or `key_total` for the key's.
+    """
+
+    key_id: str
+    limits: SpendLimits
+    spent: SpentBody
+    held: Usd
+    spendable: Usd
+    limited_by: LimitName | None
+
+
 class AccountSummary(msgspec.Struct):
-    """An account's figures; `spendable` is what is available within the limits."""
+    """An account's figures; `spendable` is what is available within the limits.
+
+    `limited_by` is the limit that allows no more: `day`, `month` or `total`; null if it is the
+    credit itself.
+    """
 
     user_id: str
     status: AccountStatus
@@ -121,6 +147,7 @@ class AccountSummary(msgspec.Struct):
     held: Usd
     available: Usd
     spendable: Usd
+    limited_by: LimitName | None
     shortfall: Usd
     low_balance: Usd | None
     limits: SpendLimits
@@ -145,9 +172,14 @@ class LotBody(msgspec.Struct):
 
 
 class AccountResponse(AccountSummary):
-    """An account with its live lots, in the order in which they are used."""
+    """An account with its live lots, in the order in which they are used.
+
+    `key` is there if `key_id` asked for it.
+    """
 
     lots: list[LotBody]
+    renews_at: RenewalBody
+    key: KeyStanding | msgspec.UnsetType = msgspec.UNSET
 
 
 class FieldError(msgspec.Struct):
@@ -164,7 +196,8 @@ class Problem(msgspec.Struct):
     requests may help) and, if it is a spend limit that is reached, `limit`: the account's `day`,
     `month` or `total`, or `key_day`, `key_month` or `key_total` of the issued key. Where the header
     `Retry-After` says when to try again, `retry_after_seconds` does as well: items of a batch
-    have no headers.
+    have no headers. What is missing, ended, used or in the way is named by its id; an account that
+    can't be closed tells its `balance` and what of it is `held`.
     """
 
     type: str
@@ -179,4 +212,11 @@ class Problem(msgspec.Struct):
     required: Usd | msgspec.UnsetType = msgspec.UNSET
     retryable: bool | msgspec.UnsetType = msgspec.UNSET
     limit: LimitName | msgspec.UnsetType = msgspec.UNSET
+    hold_id: str | msgspec.UnsetType = msgspec.UNSET
+    hold_status: HoldStatus | msgspec.UnsetType = msgspec.UNSET
+    transaction_id: str | msgspec.UnsetType = msgspec.UNSET
+    key_id: str | msgspec.UnsetType = msgspec.UNSET
+    reference: str | msgspec.UnsetType = msgspec.UNSET
+    balance: Usd | msgspec.UnsetType = msgspec.UNSET
+    held: Usd | msgspec.UnsetType = msgspec.UNSET
     retry_after_seconds: int | msgspec.UnsetType = msgspec.UNSET

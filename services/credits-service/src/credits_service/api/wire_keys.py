@@ -7,8 +7,14 @@ from msgspec import Meta
 
 from credits_service.api.wire import SpendLimits, SpentBody
 from credits_service.api.wire_requests import LimitsPatch
-from credits_service.api.wire_types import Document, Identifier, Moment, Usd, UserId
-from credits_service.keys.state import EventKind, KeyStatus, Reason, Scope
+from credits_service.api.wire_types import (
+    Document,
+    Identifier,
+    Moment,
+    Usd,
+    UserId,
+)
+from credits_service.keys.state import EventKind, KeyStatus, Reason, RefusedUse, Scope
 
 _GRACE_SECONDS_MAX = 30 * 86_400
 _MODEL = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*\*?$"
@@ -70,6 +76,27 @@ class VerifyRequest(msgspec.Struct, forbid_unknown_fields=True):
     key: Annotated[str, Meta(max_length=1024)]
 
 
+class RefusedUses(msgspec.Struct, forbid_unknown_fields=True):
+    """Uses of a key that were refused for one reason; `request_id` is one of theirs."""
+
+    key_id: Annotated[str, Meta(pattern=r"^[0-9a-f-]{36}$")]
+    reason: RefusedUse
+    count: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    request_id: Identifier | None = None
+
+
+class RefusalReport(msgspec.Struct, forbid_unknown_fields=True):
+    """Refused uses that the ledger was not asked about: they are put on the keys' records."""
+
+    refusals: Annotated[list[RefusedUses], Meta(min_length=1, max_length=500)]
+
+
+class RefusalsNoted(msgspec.Struct):
+    """How many reports were taken; which of them are kept, and when, see `KeyEventBody`."""
+
+    noted: int
+
+
 class KeyBody(msgspec.Struct):
     """An issued key, without its secret.
 
@@ -128,7 +155,8 @@ class KeyPage(msgspec.Struct):
 class KeyEventBody(msgspec.Struct):
     """Something that happened to a key, who did it and when.
 
-    A refusal stands for `details.count` refusals in a few seconds, and not all are kept.
+    A refusal stands for the `details.count` refusals for its `details.reason` since the one before
+    it. Of each reason ten are kept in an hour; what comes after them counts for the next.
     """
 
     seq: int
@@ -147,7 +175,9 @@ class KeyEventPage(msgspec.Struct):
 
 
 class Verdict(msgspec.Struct):
-    """Whether a key is accepted, for `cache_seconds`; if not, why, and nothing else.
+    """Whether a key is accepted, for `cache_seconds`; if not, why, and nothing else but its id.
+
+    The id of a key that is `unknown` is not told: somebody knows its prefix at most.
 
     `expires_at` is the moment from which this secret is not accepted: the key's own expiry or
     the end of the grace after a rotation. Whether the account can pay only a hold tells.

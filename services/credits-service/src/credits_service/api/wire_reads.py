@@ -1,10 +1,19 @@
 """The bodies of pages, statements, batches and checks (see `wire`)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from credits_service.api.wire import AccountSummary, HoldBody
+from credits_service.api.wire import (
+    AccountSummary,
+    BillResponse,
+    HoldBody,
+    HoldResponse,
+    Problem,
+    RefundResponse,
+    TopUpResponse,
+)
 from credits_service.api.wire_types import Document, Moment, Usd
 from credits_service.ledger.journal import TransactionKind
 
@@ -101,12 +110,22 @@ class StatementResponse(msgspec.Struct):
     next_cursor: str | None
 
 
+_RESULT = Meta(
+    extra_json_schema={
+        "anyOf": [
+            {"$ref": f"#/components/schemas/{body.__name__}"}
+            for body in (BillResponse, HoldResponse, TopUpResponse, RefundResponse, Problem)
+        ]
+    }
+)
+
+
 class BatchResult(msgspec.Struct):
     """What the operation's own endpoint would have answered."""
 
     status: int
     replayed: bool
-    body: dict[str, Any]
+    body: Annotated[dict[str, Any], _RESULT]
 
 
 class BatchResponse(msgspec.Struct):

@@ -10,6 +10,7 @@ from credits_service.api.wire_types import (
     Description,
     Identifier,
     OptionalAmount,
+    Progress,
     Reason,
     Reference,
     Seconds,
@@ -18,7 +19,6 @@ from credits_service.api.wire_types import (
 from credits_service.ledger.state import AccountStatus, LotSource
 
 MAX_OPERATIONS = 500
-_OBJECT = Meta(extra_json_schema={"type": "object"})
 _ITEM = Meta(extra_json_schema={"$ref": "#/components/schemas/BatchItem"})
 
 
@@ -60,7 +60,7 @@ class HoldPatch(msgspec.Struct, forbid_unknown_fields=True):
 
     amount: OptionalAmount = msgspec.UNSET
     ttl_s: Seconds | None = None
-    progress: OptionalAmount = msgspec.UNSET
+    progress: Progress = msgspec.UNSET
 
 
 class TopUpRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -102,6 +102,16 @@ class AccountPatch(msgspec.Struct, forbid_unknown_fields=True):
     low_balance: OptionalAmount = msgspec.UNSET
 
 
+_BODY = Meta(
+    extra_json_schema={
+        "anyOf": [
+            {"$ref": f"#/components/schemas/{body.__name__}"}
+            for body in (BillRequest, HoldRequest, HoldPatch, TopUpRequest, RefundRequest)
+        ]
+    }
+)
+
+
 class BatchItem(msgspec.Struct, forbid_unknown_fields=True):
     """One operation: `body` is what its own endpoint takes, the id what that has in its path."""
 
@@ -109,7 +119,7 @@ class BatchItem(msgspec.Struct, forbid_unknown_fields=True):
     idempotency_key: str | None = None
     hold_id: str | None = None
     transaction_id: str | None = None
-    body: Annotated[msgspec.Raw, _OBJECT] | msgspec.UnsetType = msgspec.UNSET
+    body: Annotated[msgspec.Raw, _BODY] | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from credits_service.core.money import DECIMAL
+from credits_service.core.money import DECIMAL, MAX_NANOS, NANOS_PER_USD, usd_from_nanos
 
 # No control characters, anywhere; `[\s\S]` because a dot stops at line ends.
 _NO_CONTROLS = r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])"
@@ -16,18 +16,40 @@ _NO_CONTROLS = r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])"
 _NO_NUL = r"^(?![\s\S]*\x00)"
 
 
-def _amount(*types: str) -> Meta:
+_UNSIGNED = DECIMAL.removeprefix("-?")
+_MAX_USD = usd_from_nanos(MAX_NANOS)
+
+
+def _amount(what: str, *types: str, **schema: object) -> Meta:
     return Meta(
-        description="USD, greater than 0, at most 9 fraction digits, as a string or a number.",
+        description=f"USD, {what}, at most {_MAX_USD} and 9 fraction digits, as a string or "
+        "a number.",
         examples=["0.000625"],
-        extra_json_schema={"type": list(types), "format": "decimal", "pattern": f"^{DECIMAL}$"},
+        extra_json_schema={
+            "type": [*types],
+            "format": "decimal",
+            # The float next to the largest amount is larger.
+            "maximum": MAX_NANOS // NANOS_PER_USD + 1,
+            **schema,
+        },
     )
 
 
+_POSITIVE = {"pattern": f"^{_UNSIGNED}$", "exclusiveMinimum": 0}
 # As it was written: neither a float nor a lenient reader of decimals comes in between.
-Amount = Annotated[msgspec.Raw, _amount("string", "number")]
+Amount = Annotated[msgspec.Raw, _amount("greater than 0", "string", "number", **_POSITIVE)]
 # Raw JSON goes into no union with None: null is given as what it is.
-OptionalAmount = Annotated[msgspec.Raw, _amount("string", "number", "null")] | msgspec.UnsetType
+OptionalAmount = (
+    Annotated[msgspec.Raw, _amount("greater than 0", "string", "number", "null", **_POSITIVE)]
+    | msgspec.UnsetType
+)
+Progress = (
+    Annotated[
+        msgspec.Raw,
+        _amount("0 or more", "string", "number", "null", pattern=f"^{DECIMAL}$", minimum=0),
+    ]
+    | msgspec.UnsetType
+)
 Usd = Annotated[str, Meta(description="USD, a decimal with up to 9 fraction digits.")]
 Moment = Annotated[
     str, Meta(description="RFC 3339, UTC.", extra_json_schema={"format": "date-time"})

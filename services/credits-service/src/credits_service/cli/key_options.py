@@ -1,5 +1,6 @@
 """The options that commands about issued keys share, and the body that they make."""
 
+import json
 from typing import Annotated, get_args
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from credits_service.cli.amounts import NONE, amount_or_none
 from credits_service.cli.failures import Json
 from credits_service.keys.state import Scope
+from service_kit.issued_keys import KEY_SIGN
 
 _NONE_OR = "or the word none"
 _SCOPES: tuple[str, ...] = get_args(Scope)
@@ -34,8 +36,42 @@ def scope_name(text: str) -> str:
     return text
 
 
+def object_or_none(text: str) -> str:
+    """Check a JSON object, or the word ``none``.
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    if text == NONE:
+        return text
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"""a JSON object such as '{{"team":"a"}}', {_NONE_OR}""")
+    return text
+
+
+def key_id(text: str) -> str:
+    """Check that an id is not the key itself, which must get into no address and no log.
+
+    Raises:
+        BadParameter: it is one; the message does not repeat it.
+    """
+    if text.startswith(KEY_SIGN):
+        raise typer.BadParameter(
+            "this is a key, and its id is wanted. `credits keys list --prefix` shows it; the "
+            "prefix is what stands between sk- and the next -."
+        )
+    return text
+
+
 KeyId = Annotated[
-    str, typer.Argument(metavar="KEY_ID", help="Its id, never the key.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="KEY_ID", parser=key_id, help="Its id, never the key.", show_default=False
+    ),
 ]
 Scopes = Annotated[
     list[str] | None,
@@ -84,6 +120,14 @@ ExpiresAt = Annotated[
     str | None,
     typer.Option(metavar="MOMENT", help=f"RFC 3339: 2027-01-01T00:00:00Z, {_NONE_OR}."),
 ]
+Metadata = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        parser=object_or_none,
+        help=f'Your own notes, an object such as {{"team":"a"}}, {_NONE_OR}.',
+    ),
+]
 
 
 def settings_body(
@@ -93,6 +137,7 @@ def settings_body(
     counts: dict[str, str | None],
     limits: dict[str, str | None],
     expires_at: str | None,
+    metadata: str | None,
 ) -> Json:
     """Return the part of a body that the given options make; what is not given is not in it."""
     body: Json = {
@@ -104,7 +149,9 @@ def settings_body(
     body |= {"limits": wanted} if wanted else {}
     body |= {"scopes": scopes} if scopes else {}
     body |= {"allowed_models": None if models == [NONE] else models} if models else {}
-    return body | ({} if expires_at is None else {"expires_at": _null(expires_at)})
+    body |= {} if expires_at is None else {"expires_at": _null(expires_at)}
+    noted = None if metadata in {None, NONE} else json.loads(str(metadata))
+    return body | ({} if metadata is None else {"metadata": noted})
 
 
 def _null(text: str) -> str | None:

@@ -11,6 +11,7 @@ from credits_service.cli.key_options import (
     ExpiresAt,
     KeyId,
     MaxConcurrent,
+    Metadata,
     Models,
     Month,
     Rpm,
@@ -38,6 +39,7 @@ _FACTS = (
     "expires_at",
     "created_at",
     "created_by",
+    "updated_at",
     "last_used_at",
     "rotated_from",
     "grace_until",
@@ -61,6 +63,7 @@ def create(
     month: Month = None,
     total: Total = None,
     expires_at: ExpiresAt = None,
+    metadata: Metadata = None,
     key: KeyOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -72,6 +75,7 @@ def create(
     Examples:
       credits keys create ann --name "Ann's laptop"
       credits keys create ann --name ci --scope chat --model 'gemini-2.5-*' --rpm 60 --day 2
+      credits keys create ann --name app --metadata '{"team":"a"}'
     """
     session = session_of(context, as_json=as_json)
     body = settings_body(
@@ -80,6 +84,7 @@ def create(
         counts={"rpm": rpm, "tpm": tpm, "max_concurrent": max_concurrent},
         limits={"day": day, "month": month, "total": total},
         expires_at=expires_at,
+        metadata=metadata,
     )
     answer = session.change("POST", "/keys", {"account": account, "name": name, **body}, key)
     _show_secret(session, answer)
@@ -146,6 +151,7 @@ def change(
     month: Month = None,
     total: Total = None,
     expires_at: ExpiresAt = None,
+    metadata: Metadata = None,
     key: KeyOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -162,6 +168,7 @@ def change(
         counts={"rpm": rpm, "tpm": tpm, "max_concurrent": max_concurrent},
         limits={"day": day, "month": month, "total": total},
         expires_at=expires_at,
+        metadata=metadata,
     )
     body |= {} if name is None else {"name": name}
     body |= {} if disabled is None else {"disabled": disabled}
@@ -226,6 +233,8 @@ def events(
 ) -> None:
     """Tell what happened to a key, newest first: who made, changed, rotated, revoked it.
 
+    Uses that were refused are told by reason: how many since those that were told before.
+
     Examples:
       credits keys events 0198c0de-0000-7000-8000-000000000000
     """
@@ -267,6 +276,8 @@ def _show(session: Session, found: Json) -> None:
     facts += [(f"limit ({window})", limit) for window, limit in found["limits"].items()]
     facts += [(f"spent ({window})", amount) for window, amount in found.get("spent", {}).items()]
     facts += [("held", found["held"])] if "held" in found else []
+    if found["metadata"] is not None:
+        facts.append(("metadata", json.dumps(found["metadata"], ensure_ascii=False)))
     facts += [("key", found["key"])] if "key" in found else []
     session.output.facts(f"{found['name']}: {found['account']}", facts)
 

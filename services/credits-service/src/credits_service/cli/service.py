@@ -35,6 +35,8 @@ _ADVICE = {
     "account_not_found": "`credits balance` lists the accounts; `credits topup` makes one.",
     "idempotency_key_reused": "Repeat the very same command, or leave --idempotency-key out.",
     "account_not_empty": "Say --forfeit to give up what is left.",
+    "key_not_found": "`credits keys list` shows the keys and their ids.",
+    "key_revoked": "`credits keys create` makes a new one.",
     "account_has_holds": "Wait until they end: `credits holds USER_ID --status active` shows them.",
 }
 _KEY_ADVICE = (

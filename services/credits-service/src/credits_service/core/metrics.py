@@ -2,6 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from credits_service.core.money_metrics import MoneyMetrics
+from service_kit.metrics import add_build_info
+
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -10,6 +13,8 @@ class LedgerMetrics:
     """The ledger's metrics; labels are bounded: never a user or a key."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.money = MoneyMetrics(registry)
+        add_build_info(registry, "ledger", "credits-service")
         self.operations = Counter(
             "ledger_operations",
             "Operations answered, by kind and by HTTP status.",

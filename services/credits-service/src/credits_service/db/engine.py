@@ -147,11 +147,14 @@ def database_url(text: str) -> URL:
         hosts = url.query.get("host", ()) if several is None else several["servers"].split(",")
         if not isinstance(hosts, str) and hosts:
             url = url.update_query_pairs([("host", _server(host)) for host in hosts])
+        if "@" in (url.host or ""):
+            raise ValueError  # noqa: TRY301 - the rest of a password, which would be shown as host
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             "DATABASE_URL is not a database URL. Use postgresql://user:password@host:5432/name, "
             "for several servers postgresql://user:password@first:5432,second:5432/name, or leave "
-            "it empty for an embedded ledger under DATA_DIR."
+            "it empty for an embedded ledger under DATA_DIR. Write special characters of a "
+            "password as %XX, for example @ as %40."
         ) from None
     driver = _DRIVERS.get(url.drivername)
     if driver is None:

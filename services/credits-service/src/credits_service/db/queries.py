@@ -88,16 +88,19 @@ class LedgerQueries:
         async with self.connection() as connection:
             return (await connection.execute(_account(user_id))).first() is not None
 
-    async def account(self, user_id: str) -> Snapshot | None:
-        """Read an account with its live lots and due holds."""
+    async def account(self, user_id: str, key_id: str | None = None) -> Snapshot | None:
+        """Read an account with its live lots and due holds, and one of its issued keys."""
         async with self.connection() as connection:
             found = (await connection.execute(_account(user_id))).first()
             if found is None:
                 return None
             now = await self.now(connection)
-            return Snapshot(await self._state(connection, rows.account_from(found), now), now)
+            state = await self._state(connection, rows.account_from(found), now, key_id)
+            return Snapshot(state, now)
 
-    async def _state(self, connection: AsyncConnection, account: Account, now: int) -> AccountState:
+    async def _state(
+        self, connection: AsyncConnection, account: Account, now: int, key_id: str | None
+    ) -> AccountState:
         live = select(*columns_of(lots, rows.LOT)).where(
             lots.c.user_id == account.user_id, lots.c.remaining_nanos > 0
         )
@@ -108,11 +111,18 @@ class LedgerQueries:
         )
         found_lots = map(rows.lot_from, await connection.execute(live))
         found_holds = map(rows.hold_from, await connection.execute(due))
-        return AccountState(
+        state = AccountState(
             account,
             {lot.id: lot for lot in found_lots},
             {hold.id: hold for hold in found_holds},
         )
+        if key_id is not None:
+            wanted = key_spendings().where(
+                issued_keys.c.id == key_id, issued_keys.c.account == account.user_id
+            )
+            for row in await connection.execute(wanted):
+                state.keys[key_id] = rows.key_spending_from(row)
+        return state
 
     async def hold(self, hold_id: str) -> tuple[Hold, Snapshot] | None:
         """Read a hold, its account, and its issued key if it has one."""
@@ -124,13 +134,7 @@ class LedgerQueries:
             hold = rows.hold_from(found)
             owner = (await connection.execute(_account(hold.user_id))).one()
             now = await self.now(connection)
-            state = await self._state(connection, rows.account_from(owner), now)
-            if hold.key_id is not None:
-                wanted = key_spendings().where(
-                    issued_keys.c.id == hold.key_id, issued_keys.c.account == hold.user_id
-                )
-                for row in await connection.execute(wanted):
-                    state.keys[hold.key_id] = rows.key_spending_from(row)
+            state = await self._state(connection, rows.account_from(owner), now, hold.key_id)
             return hold, Snapshot(state, now)
 
     async def accounts(self, after: str | None, limit: int) -> tuple[list[Account], int]:

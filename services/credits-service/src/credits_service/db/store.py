@@ -31,6 +31,9 @@ class LedgerStore:
         render: how answers are written.
         clock: microseconds since 1970; None asks the database.
         events: which events are written down; None for none.
+        on_events: called once some were.
+        on_booked: called with what a committed transaction has booked: how many holds expired,
+            and in nano-USD what was not paid of each charge that could not be paid in full.
         make_id: makes identifiers.
         batch_seconds: how long all attempts at a batch may take on PostgreSQL: the peer may
             be so silent that each attempt takes all the time that it is given.
@@ -44,6 +47,7 @@ class LedgerStore:
         clock: Clock | None,
         events: EventRules | None = None,
         on_events: Callable[[], None] | None = None,
+        on_booked: Callable[[int, list[int]], None] | None = None,
         make_id: Callable[[], str] = new_id,
         batch_seconds: float = BATCH_SECONDS,
     ) -> None:
@@ -51,6 +55,7 @@ class LedgerStore:
         self._render = render
         self._events = events
         self._on_events = on_events
+        self._on_booked = on_booked
         self._make_id = make_id
         self._loader = Loader(database.writer.dialect.name, clock)
         # In its thread a transaction on SQLite can't be broken off, nor is a peer waited for.
@@ -134,6 +139,10 @@ class LedgerStore:
         outcome = await self._database.write(work)
         if self._on_events is not None and outcome.journal.event_log.events:
             self._on_events()
+        if self._on_booked is not None:
+            booked = outcome.journal.transactions
+            shortfalls = [each.shortfall_nanos for each in booked if each.shortfall_nanos]
+            self._on_booked(outcome.journal.event_log.holds_expired, shortfalls)
         return outcome.results
 
 

@@ -16,6 +16,21 @@ KeyStatus = Literal["active", "disabled", "expired", "revoked"]
 EventKind = Literal["created", "changed", "rotated", "revoked", "refused"]
 # Why a key is not accepted. One whose prefix is known and whose secret is wrong is unknown too.
 Reason = Literal["unknown", "revoked", "rotated", "disabled", "expired"]
+# Why the proxy refused a use of a key: it is not accepted, is not for this, or has used up a limit.
+RefusedUse = Literal[
+    "revoked",
+    "rotated",
+    "disabled",
+    "expired",
+    "missing_scope",
+    "model_not_allowed",
+    "rpm",
+    "tpm",
+    "max_concurrent",
+    "spend_day",
+    "spend_month",
+    "spend_total",
+]
 
 
 class IssuedKey(msgspec.Struct, frozen=True):

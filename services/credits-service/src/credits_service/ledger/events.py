@@ -38,11 +38,16 @@ class EventLog:
 
     Args:
         rules: None if nobody wants to be told.
+
+    Attributes:
+        events: what there is to tell.
+        holds_expired: how many holds have expired, whoever wants to be told.
     """
 
     def __init__(self, rules: EventRules | None) -> None:
         self._rules = rules
         self.events: list[Event] = []
+        self.holds_expired = 0
 
     def balance_changed(
         self, account: Account, before_nanos: int, *, transaction_id: str, now_micros: int
@@ -68,6 +73,7 @@ class EventLog:
 
     def hold_expired(self, hold: Hold, charged_nanos: int, now_micros: int) -> None:
         """Tell of a hold that nobody settled in time."""
+        self.holds_expired += 1
         if self._rules is None:
             return
         payload = {

@@ -44,6 +44,13 @@ class Spent(NamedTuple):
     total_nanos: int
 
 
+class Renewal(NamedTuple):
+    """When limits begin anew, in UTC."""
+
+    day_micros: int
+    month_micros: int
+
+
 class Spendable(NamedTuple):
     """What can be spent now.
 
@@ -69,6 +76,18 @@ def _month_of_day(day: int) -> int:
 def month_of(micros: int) -> int:
     """Number a moment's month."""
     return _month_of_day(day_of(micros))
+
+
+def renewal(now_micros: int) -> Renewal:
+    """Return when the day and the month of a moment end."""
+    day = day_of(now_micros)
+    date_then = _EPOCH + timedelta(days=day)
+    # No month has more than 31 days, and none ends after less than 28 of the next.
+    next_month = (date_then.replace(day=1) + timedelta(days=31)).replace(day=1)
+    return Renewal(
+        (day + 1) * _MICROS_PER_DAY,
+        (next_month - _EPOCH).days * _MICROS_PER_DAY,
+    )
 
 
 def spent(spender: Spender, now_micros: int) -> Spent:

@@ -35,15 +35,29 @@ class OldKeys(Protocol):
         """Forget some that are old enough; return how many."""
 
 
+class Census(Protocol):
+    """What is counted in each sweep, for the metrics."""
+
+    async def take(self) -> None:
+        """Count."""
+
+
 class Sweeper:
     """Looks for what is due again and again; the writer settles the holds."""
 
     def __init__(
-        self, due: DueHolds, keys: OldKeys, writer: Writer, *, interval_seconds: float
+        self,
+        due: DueHolds,
+        keys: OldKeys,
+        writer: Writer,
+        census: Census,
+        *,
+        interval_seconds: float,
     ) -> None:
         self._due = due
         self._keys = keys
         self._writer = writer
+        self._census = census
         self._interval_seconds = interval_seconds
         self._task: asyncio.Task[None] | None = None
 
@@ -62,6 +76,7 @@ class Sweeper:
             await asyncio.sleep(self._interval_seconds)
             try:
                 await self.sweep()
+                await self._census.take()
                 await self.forget_old_keys()
             except LedgerUnavailableError:
                 _log.warning("sweep_skipped", reason="the ledger can't be reached")

@@ -14,6 +14,8 @@ from credits_service.core.errors import AccountsLockedError, LedgerUnavailableEr
 from credits_service.core.metrics import LedgerMetrics
 from credits_service.ledger.batch import Command, Result
 from service_kit.logging import get_logger
+from service_kit.spans import Span, current_span
+from service_kit.tracing import batch_span
 
 if TYPE_CHECKING:
     from credits_service.ledger.idempotency import IdempotencyKey
@@ -45,6 +47,7 @@ class DuplicateInFlightError(Exception):
 class _Job(NamedTuple):
     command: Command
     future: asyncio.Future[Result]
+    span: Span
 
 
 class Writer:
@@ -147,7 +150,7 @@ class Writer:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         if command.key is not None:
             self._by_key[command.key] = future
-        self._queue.append(_Job(command, future))
+        self._queue.append(_Job(command, future, current_span()))
         self._wake.set()
         return future
 
@@ -169,7 +172,11 @@ class Writer:
     async def _run_batch(self, jobs: list[_Job]) -> None:
         self._metrics.batch_size.observe(len(jobs))
         try:
-            with self._metrics.batch_duration.time():
+            with (
+                self._metrics.batch_duration.time(),
+                batch_span("ledger.batch", (job.span for job in jobs)) as span,
+            ):
+                span.set({"ledger.batch.commands": len(jobs)})
                 results = await self._store.execute([job.command for job in jobs])
         except AccountsLockedError as error:
             await self._run_unlocked(jobs, error)

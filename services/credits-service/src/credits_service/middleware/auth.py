@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from service_kit.auth import Authenticate, ForbiddenError
+from service_kit.auth import NOBODY, Authenticate, ForbiddenError, InvalidApiKeyError
 from service_kit.keys import KeyRing, NamedKey, Principal
 
 BILL: Final = "bill"
@@ -35,8 +35,11 @@ def authorized(request: Request, scope: str) -> Principal:
 
     Raises:
         ForbiddenError: the caller's key is not for this.
+        InvalidApiKeyError: the path needs no key (`AUTH_EXEMPT_PATHS`), but what is asked does.
     """
     principal: Principal = request.scope.get("state", {}).get("principal", _ANYBODY)
+    if principal is NOBODY:
+        raise InvalidApiKeyError
     if scope not in principal.scopes:
         raise ForbiddenError("This needs an admin key (ADMIN_API_KEYS).")
     return principal

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from credits_service.webhooks.signature import BadSecretError, parse_secret
+from service_kit.keys import refuse_placeholder
 from service_kit.public_addresses import AddressRules
 
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
@@ -34,6 +35,7 @@ def webhook_target(url: str, secret: str, *, allow_private: bool) -> WebhookTarg
 
     Raises:
         BadWebhookSettingError: they could never be delivered, or not safely.
+        BadKeySettingError: the secret is a placeholder.
     """
     if not url and not secret:
         return None
@@ -41,12 +43,12 @@ def webhook_target(url: str, secret: str, *, allow_private: bool) -> WebhookTarg
         raise BadWebhookSettingError("WEBHOOK_URL and WEBHOOK_SECRET are needed together")
     rules = AddressRules(_EVERYWHERE if allow_private else ())
     _check_url(url, rules, allow_private=allow_private)
+    remedy = 'make one with `echo "whsec_$(openssl rand -base64 32)"`'
+    refuse_placeholder(secret, "WEBHOOK_SECRET", remedy)
     try:
         key = parse_secret(secret)
     except BadSecretError as error:
-        raise BadWebhookSettingError(
-            f'WEBHOOK_SECRET {error}. Make one with `echo "whsec_$(openssl rand -base64 32)"`'
-        ) from None
+        raise BadWebhookSettingError(f"WEBHOOK_SECRET {error}; {remedy}") from None
     return WebhookTarget(url, key, rules)
 
 
