@@ -9,10 +9,10 @@ MEMBERS := service-kit gemini-simulator credits-service ai-proxy-service
 JOBS ?= 2
 CODE := services/*/src tests benchmarks deploy
 
-.PHONY: help setup run test test-clients test-ledger-long fuzz mutants lint type format audit bench lock clean
+.PHONY: help setup run cluster cluster-restart test test-clients test-ledger-long fuzz mutants lint type format audit bench soak lock clean
 
 help: ## Show what can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Build .venv with everything that the project needs
 
@@ -28,6 +28,12 @@ $(STAMP): requirements.lock services/*/pyproject.toml
 
 run: setup ## Start everything on this machine; Ctrl-C stops all of it
 	@exec $(BIN)/python deploy/local/run.py
+
+cluster: setup ## Start nginx, two of each service, PostgreSQL and Redis on this machine; Ctrl-C stops all
+	@PYTHONPATH=deploy/local exec $(BIN)/python deploy/cluster/run_cluster.py
+
+cluster-restart: setup ## Restart every process of a running cluster's services, without losing a request
+	@PYTHONPATH=deploy/local $(BIN)/python deploy/cluster/run_cluster.py restart
 
 test: setup ## Run the whole test suite, in JOBS=2 processes
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -63,6 +69,9 @@ audit: setup ## Look up the locked dependencies: hashes, yanked files, known vul
 
 bench: setup ## Measure the proxy and the ledger
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+soak: setup ## A steady load, to see that nothing grows: SOAK_SECONDS=600 SOAK_RATE=20
+	$(BIN)/python -m benchmarks.soak
 
 lock: setup ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv lock --quiet --upgrade

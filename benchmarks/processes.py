@@ -47,7 +47,9 @@ def command(name: str) -> list[str]:
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     # Only what is named is inherited, so that nobody's own settings change a figure.
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), "HOST": "127.0.0.1", "PORT": "0", **settings}
+    # This tree's own sources, also where the environment was built for another copy of it.
+    sources = os.pathsep.join(map(str, [ROOT, *sorted(ROOT.glob("services/*/src"))]))
+    return {**kept, "PYTHONPATH": sources, "HOST": "127.0.0.1", "PORT": "0", **settings}
 
 
 class Running:
@@ -88,6 +90,11 @@ class Running:
                 break
             time.sleep(_POLL_SECONDS)
         raise BenchmarkError(f"did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
 
     @property
     def cpu_seconds(self) -> float:

@@ -12,7 +12,7 @@ _TESTS = Path(__file__).parent
 
 
 # Where several processes share the files, the longest go first, or one would end alone.
-_LONGEST_FIRST = ("faults", "system", "clients", "credits")
+_LONGEST_FIRST = ("cluster", "faults", "system", "clients", "deploy", "credits")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

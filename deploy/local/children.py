@@ -75,7 +75,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 # A group of its own: the terminal's Ctrl-C reaches only us, who keep the order.
                 process_group=0,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - this program has no threads
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - this program has no threads
             )
 
     def wait_until_ready(self, path: str, signals: Signals) -> None:
@@ -144,7 +144,7 @@ def _announced_url(log: Path) -> str:
     return ""
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """Return what a child does first so that it ends with us even if we are killed."""
     if sys.platform != "linux":
         return None

@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from front import SOURCE, lay_out
 
-from support.nginx import SOURCE, Nginx, nginx_command, prepared, running_nginx
+from support.nginx import Nginx, nginx_command, running_nginx
 from support.postgres_cluster import free_port, wait_until
 from support.processes import ServiceProcess
 from support.stack import CLIENT_KEY, MODEL, Stack, proxy_env, say
@@ -73,7 +74,7 @@ def body(text: str, **more: Any) -> dict[str, Any]:
 
 
 def test_nginx_accepts_the_configuration_without_a_warning(tmp_path: Path) -> None:
-    main = prepared(tmp_path, free_port(), ["http://127.0.0.1:8002", "http://127.0.0.1:8012"])
+    main = lay_out(tmp_path, free_port(), ["http://127.0.0.1:8002", "http://127.0.0.1:8012"])
 
     done = subprocess.run(
         [*nginx_command(main), "-t"], capture_output=True, text=True, check=False, timeout=30

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service_kit.http_limits import HEADERS_MAX, URL_BYTES_MAX
+from service_kit.http_limits import HEADERS_MAX, PIPELINED_MAX, URL_BYTES_MAX
 from service_kit.server import SECURITY_HEADERS
 from support.kit_app import AUTHORIZED, KEY
 from support.kit_process import kit_process
@@ -150,6 +150,25 @@ def test_trailers_are_no_headers(service: ServiceProcess) -> None:
         + b"\r\n\r\n"
     )
     assert ask(service, request).status == 401
+
+
+def test_requests_sent_ahead_are_answered_in_order(service: ServiceProcess) -> None:
+    asked = [b"Connection: close\r\n" if last else b"" for last in [False] * PIPELINED_MAX + [True]]
+    requests = [b"GET /v1/whoami HTTP/1.1\r\n" + HEAD + header + b"\r\n" for header in asked]
+    with raw_connection(service.url) as connection:
+        connection.send(b"".join(requests))
+        assert connection.rest().count(b"HTTP/1.1 200 ") == len(requests)
+
+
+def test_requests_without_end_are_not_kept(service: ServiceProcess) -> None:
+    """Each answer would let as many in again as are read at once: one connection took it all."""
+    request = b"GET /v1/whoami HTTP/1.1\r\n" + HEAD + b"\r\n"
+    with raw_connection(service.url) as connection:
+        connection.send(2000 * request)
+        answers = connection.rest()
+    assert PIPELINED_MAX < answers.count(b"HTTP/1.1 200 ") < 2000
+    assert answers.count(b"HTTP/1.1 400 ") == 1
+    assert b'"too_many_pipelined"' in answers.rpartition(b"\r\n\r\n")[2]
 
 
 def test_a_client_that_reads_nothing_is_cut_off(service: ServiceProcess) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ai_proxy_service.api import chat, event_stream
+from ai_proxy_service.api import chat, event_stream, serving
 from ai_proxy_service.core import answering, recording
+from ai_proxy_service.core.key_limits import UnlimitedUse
+from ai_proxy_service.translation.request import TranslatedChat
 from support.answer_stores import new_key
 from support.asgi_exchange import Exchange
 from support.keyed_requests import CHARGED_NANOS, World, running_world
@@ -77,6 +80,49 @@ async def test_an_answer_whose_key_was_taken_is_stopped_while_it_is_opened(
     assert b"idempotency_unavailable" in first.body
     assert len(world.billing.released) == 1
     assert world.charges == []
+
+
+class Parts(UnlimitedUse):
+    """Counts the parts of a request that run."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.none_left = asyncio.Event()
+
+    def join(self) -> None:
+        self.running += 1
+
+    def leave(self) -> None:
+        self.running -= 1
+        if not self.running:
+            self.none_left.set()
+
+
+async def test_an_answer_counts_for_its_key_also_while_its_left_request_is_prepared(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise who leaves while files are fetched has more at once than the key may."""
+    use, begun, go_on = Parts(), asyncio.Event(), asyncio.Event()
+
+    async def fetch_for_long(*args: Any) -> TranslatedChat:
+        begun.set()
+        await go_on.wait()
+        return await serving.translate(*args)
+
+    monkeypatch.setattr(chat, "translate", fetch_for_long)
+    world.app._state["key_use"] = use
+    first = world.ask()
+    await begun.wait()
+    await first.leave()
+    for _ in range(10):
+        await asyncio.sleep(0)  # whatever was cancelled has ended then
+    counted = use.running
+    go_on.set()
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        await use.none_left.wait()
+
+    assert counted == 1
+    assert world.charges == [CHARGED_NANOS]
 
 
 async def test_of_answers_whose_clients_have_left_only_so_many_go_on(

@@ -134,7 +134,7 @@ async def fetching(
 async def refusal(fetcher: HttpMediaFetcher, url: str) -> str:
     """Fetch a URL that can't be had and return why."""
     with pytest.raises(MediaFetchError) as caught:
-        await fetcher.fetch([url])
+        await fetcher.fetch([url], "ann")
     assert caught.value.url == url
     assert (caught.value.status, caught.value.code) == (400, "invalid_image_url")
     message = str(caught.value)
@@ -147,7 +147,7 @@ async def test_a_file_is_fetched_and_known_by_its_content(web: WebServer) -> Non
     web.answers["/a"] = ok(PNG, declared="application/octet-stream")
 
     async with fetching() as fetcher:
-        files = await fetcher.fetch([web.url("/a")])
+        files = await fetcher.fetch([web.url("/a")], "ann")
 
     assert files == {
         web.url("/a"): Media("image/png", base64.b64encode(PNG).decode(), len(PNG)),
@@ -159,7 +159,7 @@ async def test_a_large_file_arrives_whole(web: WebServer) -> None:
     web.answers["/"] = ok(content)
 
     async with fetching(max_bytes=len(content)) as fetcher:
-        (media,) = (await fetcher.fetch([web.url()])).values()
+        (media,) = (await fetcher.fetch([web.url()], "ann")).values()
 
     assert base64.b64decode(media.data) == content
     assert media.content_bytes == len(content)
@@ -170,8 +170,8 @@ async def test_the_request_gives_nothing_away(web: WebServer) -> None:
     web.answers["/two?token=a%2Fb+c"] = ok(PNG)
 
     async with fetching() as fetcher:
-        await fetcher.fetch([web.url("/one")])
-        await fetcher.fetch([web.url("/two?token=a%2Fb+c#part")])
+        await fetcher.fetch([web.url("/one")], "ann")
+        await fetcher.fetch([web.url("/two?token=a%2Fb+c#part")], "ann")
 
     assert web.paths == ["/one", "/two?token=a%2Fb+c"]
     for request in web.requests:
@@ -190,7 +190,7 @@ async def test_files_are_fetched_side_by_side_and_each_once(web: WebServer) -> N
     web.answers = {f"/{number}": wait_for_all for number in range(16)}
 
     async with fetching() as fetcher:
-        files = await fetcher.fetch([*urls, *urls])
+        files = await fetcher.fetch([*urls, *urls], "ann")
 
     assert list(files) == urls
     assert len(web.requests) == 16
@@ -201,7 +201,7 @@ async def test_no_more_than_sixteen_files_are_fetched_for_a_request(web: WebServ
 
     async with fetching() as fetcher:
         with pytest.raises(MediaFetchError, match="at most 16 files") as caught:
-            await fetcher.fetch(urls)
+            await fetcher.fetch(urls, "ann")
 
     assert caught.value.url == urls[16]
     assert web.requests == []
@@ -225,10 +225,38 @@ async def test_only_so_many_are_fetched_at_a_time(
     web.answers = {f"/{number}": count for number in range(10)}
 
     async with fetching() as fetcher:
-        await fetcher.fetch([web.url(f"/{number}") for number in range(10)])
+        await fetcher.fetch([web.url(f"/{number}") for number in range(10)], "ann")
 
     assert len(at_once) == 10
     assert max(at_once) <= 2
+
+
+async def test_one_account_keeps_no_other_waiting(
+    web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its servers may be as slow as it likes: it has asked before anybody knows whether it pays."""
+    monkeypatch.setattr(media_fetcher, "FETCHES_MAX", 3)
+    monkeypatch.setattr(media_fetcher, "FETCHES_OF_OWNER_MAX", 2)
+    arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def keep_waiting(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.release()
+        await go_on.wait()
+        writer.write(ok(PNG))
+
+    slow = [f"/slow{number}" for number in range(5)]
+    web.answers = {"/quick": ok(PNG), **dict.fromkeys(slow, keep_waiting)}
+
+    async with fetching() as fetcher:
+        fetches = [asyncio.create_task(fetcher.fetch([web.url(path)], "ann")) for path in slow]
+        for _ in range(2):
+            await arrived.acquire()
+        assert await fetcher.fetch([web.url("/quick")], "bob")
+        assert not any(fetch.done() for fetch in fetches)
+        go_on.set()
+        await asyncio.gather(*fetches)
+
+    assert sorted(web.paths) == ["/quick", *slow]
 
 
 async def test_redirects_are_followed_three_times(web: WebServer) -> None:
@@ -241,7 +269,7 @@ async def test_redirects_are_followed_three_times(web: WebServer) -> None:
     }
 
     async with fetching() as fetcher:
-        files = await fetcher.fetch([web.url("/0")])
+        files = await fetcher.fetch([web.url("/0")], "ann")
         assert files[web.url("/0")].mime_type == "image/png"
         assert await refusal(fetcher, web.url("/more")) == "it redirects more than 3 times"
 
@@ -367,7 +395,7 @@ async def test_a_name_is_looked_up_once_and_its_checked_address_used(web: WebSer
     answers = iter([["127.0.0.1"], ["::1"]])
 
     async with fetching(names=lambda _: next(answers)) as fetcher:
-        files = await fetcher.fetch([web.url(host="rebinding.example")])
+        files = await fetcher.fetch([web.url(host="rebinding.example")], "ann")
         assert len(files) == 1
         assert await refusal(fetcher, web.url(host="rebinding.example")) == NOT_PUBLIC
 
@@ -523,7 +551,7 @@ async def test_a_packed_file_is_unpacked(web: WebServer) -> None:
     web.answers["/"] = ok(gzip.compress(PNG), headers="content-encoding: gzip\r\n")
 
     async with fetching() as fetcher:
-        (media,) = (await fetcher.fetch([web.url()])).values()
+        (media,) = (await fetcher.fetch([web.url()], "ann")).values()
 
     assert base64.b64decode(media.data) == PNG
 
@@ -536,9 +564,9 @@ async def test_the_files_of_a_request_have_a_limit_together(
     urls = [web.url(f"/{number}") for number in range(3)]
 
     async with fetching() as fetcher:
-        assert len(await fetcher.fetch(urls[:2])) == 2
+        assert len(await fetcher.fetch(urls[:2], "ann")) == 2
         with pytest.raises(MediaFetchError, match="larger than 28 bytes together"):
-            await fetcher.fetch(urls)
+            await fetcher.fetch(urls, "ann")
 
 
 async def _silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -576,7 +604,7 @@ async def test_who_gives_up_leaves_no_connection_behind(web: WebServer) -> None:
     web.answers["/"] = hang
 
     async with fetching() as fetcher:
-        fetch = asyncio.create_task(fetcher.fetch([web.url()]))
+        fetch = asyncio.create_task(fetcher.fetch([web.url()], "ann"))
         await asked.wait()
         fetch.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -600,7 +628,7 @@ async def test_one_failure_ends_the_other_fetches(web: WebServer) -> None:
 
     async with fetching() as fetcher:
         with pytest.raises(MediaFetchError) as caught:
-            await fetcher.fetch([web.url("/hang"), web.url("/fail")])
+            await fetcher.fetch([web.url("/hang"), web.url("/fail")], "ann")
 
     assert caught.value.url == web.url("/fail")
 

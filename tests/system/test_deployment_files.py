@@ -280,7 +280,7 @@ def example_names() -> list[str]:
 
 def test_the_root_example_names_only_what_something_reads() -> None:
     launcher = runpy.run_path(str(ROOT / "deploy" / "local" / "local_settings.py"))
-    read = {*launcher["PORTS"], *compose_variables()}
+    read = {*launcher["PORTS"], *compose_variables(), "GATEWAY_PORT"}
     read.update(*map(names_of, SETTINGS.values()))
 
     assert set(example_names()) <= read

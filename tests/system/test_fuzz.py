@@ -48,7 +48,7 @@ DOCUMENT = closed(
 )
 OPERATIONS = operations_of(DOCUMENT)
 EMBEDDING_MODEL = "gemini-embedding-001"
-EXAMPLES = {"post": 20, "get": 4}
+EXAMPLES = {"post": 15, "get": 4}
 SAID: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 # What is served, if what was made is let in beside it: a request made up of all is hardly ever.
 ASKED: dict[str, dict[str, Any]] = {

@@ -29,7 +29,7 @@ from support.raw_http_fuzz import (
 from support.raw_target import Target
 from support.stack import ADMIN_KEY, CLIENT_KEY, MODEL, SERVICE_KEY, Stack, running_stack
 
-RAW_EXAMPLES = int(os.environ.get("RAW_EXAMPLES", "100"))
+RAW_EXAMPLES = int(os.environ.get("RAW_EXAMPLES", "75"))
 # What never ends is waited for once for so many, not for each.
 AT_A_TIME = 25
 SECONDS_PER_EXAMPLE = 1

@@ -8,6 +8,8 @@ from service_kit.errors import ServiceError
 # Longer ones are no use to anybody: the longest path of ours has an id of 128 characters in it.
 URL_BYTES_MAX = 8 * 1024
 HEADERS_MAX = 128
+# Requests that wait behind the one that is being answered. Browsers and SDKs send none ahead.
+PIPELINED_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ def headers_too_large(limit_bytes: int) -> RefusedRequestError:
         f"The headers are more than {limit_bytes} bytes, or more than {HEADERS_MAX}.",
         status=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         code="headers_too_large",
+    )
+
+
+def too_many_ahead() -> RefusedRequestError:
+    """Return the refusal of requests that are sent without awaiting answers (RFC 9112, 9.3.2)."""
+    return RefusedRequestError(
+        f"More than {PIPELINED_MAX} requests were sent ahead of their answers.",
+        code="too_many_pipelined",
     )
 
 

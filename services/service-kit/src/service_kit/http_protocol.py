@@ -16,11 +16,13 @@ from uvicorn.server import ServerState
 from service_kit.errors import ErrorForm, ServiceError
 from service_kit.http_limits import (
     HEADERS_MAX,
+    PIPELINED_MAX,
     URL_BYTES_MAX,
     HttpLimits,
     headers_too_large,
     host_missing,
     invalid_request,
+    too_many_ahead,
     too_slow,
     url_too_long,
 )
@@ -28,6 +30,9 @@ from service_kit.logging import get_logger
 from service_kit.request_id import HEADER, new_request_id
 
 _log = get_logger(__name__)
+
+# How long a connection that has just been taken is waited for when the server ends.
+FIRST_REQUEST_SECONDS = 2
 
 
 class _Deadline:
@@ -84,6 +89,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refused = False
         # A refusal that waits until what was asked before it is answered.
         self._held_back: ServiceError | None = None
+        # The server ends: the next request is the last one.
+        self._is_ending = False
         # Whether it is the body that is arriving, or the headers of a request, if any.
         self._in_body = False
         # Since the last byte of a body: headers, trailers, the marks of chunks.
@@ -161,6 +168,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_body = True
         self._arrived()
         super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -175,6 +184,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._arrived()
 
     # Ends.
+
+    def shutdown(self) -> None:
+        """Close the connection as the server ends, unless a request is under way or about to be.
+
+        uvicorn closes one on which nothing was asked yet, or only a part: its client can't tell
+        that from a request that was served, and must not send it again.
+        """
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        is_idle = cycle is None or cycle.response_complete
+        if is_idle and self._arriving.is_running:
+            self._is_ending = True
+        elif cycle is None and not self.transport.is_closing():
+            self._is_ending = True
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                FIRST_REQUEST_SECONDS, self.timeout_keep_alive_handler
+            )
+        else:
+            super().shutdown()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or see to it that the last answer is taken."""
@@ -192,6 +220,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
 
     def _check_head(self) -> None:
+        # uvicorn stops reading while requests wait, but what it has read may be thousands of
+        # them, and each answer lets it read as many again.
+        if len(self.pipeline) >= PIPELINED_MAX:
+            self._refuse_by_raising(too_many_ahead())
         head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if head_bytes > self._limits.header_bytes or len(self.headers) > HEADERS_MAX:
             self._refuse_by_raising(headers_too_large(self._limits.header_bytes))

@@ -24,6 +24,7 @@ _SECRET = re.compile(
     r"(?i)(?<![a-z0-9])(bearer\s+|sk-|AIza|AQ\.(?=[\w-]{20})|whsec_)[A-Za-z0-9_\-.~+/]{6,}=*"
 )
 _PASSWORD = re.compile(r"(://[^/\s:@\"']*:)(?!\d{1,5}/)[^\s@\"']+@")
+_WORD = re.compile(r"[^\s\"']+")
 # What each of them begins with: nearly every line has none, which this tells at once.
 _SECRET_MARKS = ("bearer", "sk-", "aiza", "aq.", "whsec_")
 
@@ -38,11 +39,17 @@ _STEERING = re.compile(
 def mask_secrets(text: str) -> str:
     """Replace what looks like an API key, a bearer token or a URL's password."""
     if "@" in text and "://" in text:
-        text = _PASSWORD.sub(r"\1…@", text)
+        text = _WORD.sub(_without_passwords, text)
     lower = text.lower()
     if not any(mark in lower for mark in _SECRET_MARKS):
         return text
     return _SECRET.sub(r"\1…", text)
+
+
+def _without_passwords(word: re.Match[str]) -> str:
+    """Mask passwords up to a word's last @: beyond it each `://` would search to the word's end."""
+    head, at, rest = word[0].rpartition("@")
+    return _PASSWORD.sub(r"\1…@", head + at) + rest
 
 
 def bounded(event: Mapping[str, Any]) -> dict[str, Any]:

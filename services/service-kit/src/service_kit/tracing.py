@@ -99,12 +99,17 @@ def server_span(
     """Begin the span of a request, inside the trace that its client named, if it named one."""
     found = _TRACEPARENT.fullmatch(traceparent)
     headers = {TRACEPARENT: traceparent} if found else {}
-    if found and 0 < len(tracestate) <= TRACESTATE_CHARACTERS_MAX and tracestate.isprintable():
+    if found and 0 < len(tracestate) <= TRACESTATE_CHARACTERS_MAX and _is_header_text(tracestate):
         headers[TRACESTATE] = tracestate
     exporting = _process.exporting
     if exporting is not None:
         return LiveSpan(exporting, exporting.start_server(name, headers, attributes))
     return PassedOn(found[1], headers) if found else NO_SPAN
+
+
+def _is_header_text(text: str) -> bool:
+    """Tell whether an HTTP client sends a text as it is; others fail at letters beyond ASCII."""
+    return text.isascii() and text.isprintable()
 
 
 def batch_span(name: str, members: Iterable[Span]) -> Span:

@@ -19,7 +19,12 @@ from ai_proxy_service.api.event_stream import (
     disconnected,
     serve_events,
 )
-from ai_proxy_service.api.gateway import gateway_of, principal_of, with_recording
+from ai_proxy_service.api.gateway import (
+    gateway_of,
+    key_use_of,
+    principal_of,
+    with_recording,
+)
 from ai_proxy_service.api.serving import client_gone
 from ai_proxy_service.core.answering import FoundAnswer
 from ai_proxy_service.core.errors import IDEMPOTENCY_KEY, InvalidRequestError
@@ -60,13 +65,24 @@ async def answer_once(request: Request, answer: Answer, surface: str) -> Respons
     if not keys:
         return await answer(request)
     raw = await request.body()
+    use = key_use_of(request)
 
     async def run(recording: Recording) -> bool:
-        return await _record(request.scope, raw, answer, recording)
+        # It goes on without its client, and counts among the key's requests until it ends.
+        use.join()
+        try:
+            return await _record(request.scope, raw, answer, recording)
+        finally:
+            use.leave()
 
     name = owned_name(principal_of(request).name, _checked(keys))
-    finding = gateway_of(request).answers.find(name, _fingerprint(surface, raw), run)
-    found = await _unless_gone(request, asyncio.create_task(finding))
+    finding = asyncio.create_task(
+        gateway_of(request).answers.find(name, _fingerprint(surface, raw), run)
+    )
+    # A run may be about to begin when the client leaves.
+    use.join()
+    finding.add_done_callback(lambda _: use.leave())
+    found = await _unless_gone(request, finding)
     return client_gone() if found is None else RecordedResponse(found)
 
 

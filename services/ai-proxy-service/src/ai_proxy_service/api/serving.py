@@ -112,7 +112,7 @@ async def translate(
         price = msgspec.structs.replace(price, tiers={})
     around = Surroundings(
         price=price,
-        fetched=await _fetch(gateway, chat),
+        fetched=await _fetch(gateway, chat, account),
         known=await gateway.calls.recall(account, lost) if lost else {},
         safety_threshold=gateway.safety_threshold,
     )
@@ -129,12 +129,12 @@ def left_out(gateway: Gateway, chat: ChatRequest) -> list[str]:
     return sorted(gateway.gemini.unsupported & given)
 
 
-async def _fetch(gateway: Gateway, chat: ChatRequest) -> Mapping[str, Media]:
+async def _fetch(gateway: Gateway, chat: ChatRequest, account: str) -> Mapping[str, Media]:
     urls = remote_urls(chat)
     if not urls:
         return {}
     try:
-        return await gateway.media.fetch(urls)
+        return await gateway.media.fetch(urls, account)
     except MediaFetchError as error:
         error.field = urls.get(error.url, "messages")
         raise

@@ -246,8 +246,12 @@ class Media:
 class MediaFetcher(Protocol):
     """Fetches the files that messages name by URL."""
 
-    async def fetch(self, urls: Collection[str]) -> Mapping[str, Media]:
+    async def fetch(self, urls: Collection[str], owner: str) -> Mapping[str, Media]:
         """Fetch files side by side.
+
+        Args:
+            urls: where they are.
+            owner: who asks; everybody has a share of what is fetched at once.
 
         Raises:
             MediaFetchError: one could not be had, or may not be; nothing is fetched any more.

@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from http import HTTPStatus
+from weakref import WeakValueDictionary
 
 import aiohttp
 from yarl import URL
@@ -28,6 +29,9 @@ URLS_MAX = 16
 URL_CHARACTERS_MAX = 8192
 REDIRECTS_MAX = 3
 FETCHES_MAX = 32
+# Files are fetched before it is known who can pay: one account must not keep the others waiting.
+# It is enough for all of a request's files side by side.
+FETCHES_OF_OWNER_MAX = URLS_MAX
 # The most that Gemini takes within one request.
 REQUEST_BYTES_MAX = 100 * 1024 * 1024
 _HOST_CHARACTERS_LOGGED = 253
@@ -80,6 +84,8 @@ class HttpMediaFetcher:
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
         self._slots = asyncio.Semaphore(FETCHES_MAX)
+        # Kept as long as somebody uses them.
+        self._owners: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._session = aiohttp.ClientSession(
             connector=checked_connector(AddressRules(allowed_networks), look_up or SystemLookUp()),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -88,7 +94,7 @@ class HttpMediaFetcher:
             trust_env=False,
         )
 
-    async def fetch(self, urls: Collection[str]) -> Mapping[str, Media]:
+    async def fetch(self, urls: Collection[str], owner: str) -> Mapping[str, Media]:
         """See `MediaFetcher`. A URL that is named twice is fetched once."""
         distinct = list(dict.fromkeys(urls))
         if len(distinct) > URLS_MAX:
@@ -96,7 +102,8 @@ class HttpMediaFetcher:
                 distinct[URLS_MAX], f"A request can name at most {URLS_MAX} files by URL."
             )
         allowance = _Allowance()
-        tasks = [asyncio.create_task(self._fetch(url, allowance)) for url in distinct]
+        turns = self._owners.setdefault(owner, asyncio.Semaphore(FETCHES_OF_OWNER_MAX))
+        tasks = [asyncio.create_task(self._fetch(url, allowance, turns)) for url in distinct]
         try:
             return dict(zip(distinct, await asyncio.gather(*tasks), strict=True))
         finally:
@@ -104,10 +111,10 @@ class HttpMediaFetcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _fetch(self, url: str, allowance: _Allowance) -> Media:
+    async def _fetch(self, url: str, allowance: _Allowance, turns: asyncio.Semaphore) -> Media:
         download = _Download(self._session, self._max_bytes, allowance)
         try:
-            async with self._slots:
+            async with turns, self._slots:
                 try:
                     async with asyncio.timeout(self._timeout_seconds):
                         content, declared = await download.run(url)
