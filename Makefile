@@ -9,7 +9,7 @@ MEMBERS := service-kit gemini-simulator credits-service ai-proxy-service
 JOBS ?= 2
 CODE := services/*/src tests benchmarks deploy
 
-.PHONY: help setup run cluster cluster-restart test test-clients test-ledger-long fuzz mutants lint type format audit bench soak lock clean
+.PHONY: help setup run cluster cluster-restart test test-long test-clients test-ledger-long fuzz mutants lint type format audit bench soak lock clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ cluster-restart: setup ## Restart every process of a running cluster's services,
 
 test: setup ## Run the whole test suite, in JOBS=2 processes
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-long: setup ## The suite with whole topologies, backups, images and the README followed: half an hour
+	LONG_TESTS=1 FOLLOW_README=1 CLUSTER_KILLS=all STORE_FAULTS=all $(MAKE) --no-print-directory test
 
 test-clients: setup ## Only the tests with OpenAI's and other people's clients
 	$(BIN)/pytest tests/clients $(ARGS)

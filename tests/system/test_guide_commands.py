@@ -229,6 +229,10 @@ def started(reader: Reader, command: Command, folder: Path) -> Iterator[ServiceP
         yield process
 
 
+@pytest.mark.skipif(
+    os.environ.get("FOLLOW_README") != "1",
+    reason="make test-long follows it; every run has its commands in test_make_run.py",
+)
 def test_the_readme_can_be_followed_word_by_word(clone: Path) -> None:
     """`make run`, and in another shell all that the README says of it."""
     # The environment is there already; the copy's own stamp is newer than what it is made from.

@@ -53,6 +53,11 @@ async def complete(client: openai.AsyncOpenAI, account: str, *, streamed: bool) 
             await client.chat.completions.create(**ask)
     except openai.APIStatusError as error:
         return error.status_code
+    except openai.APIError as error:
+        # A hold that takes ten seconds on a busy machine is refused inside the stream.
+        if error.code != "insufficient_quota":
+            raise
+        return 402
     return 200
 
 

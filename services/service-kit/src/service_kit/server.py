@@ -36,9 +36,8 @@ _ENDING_SECONDS = 2
 # SD_LISTEN_FDS_START
 _FIRST_INHERITED = 3
 # On every answer, as OWASP's REST security cheat sheet has them; a browser finds nothing here to
-# show, to guess, to frame or to keep. `Strict-Transport-Security` is the TLS proxy's to say.
+# show, to guess or to frame. `Strict-Transport-Security` is the TLS proxy's to say.
 SECURITY_HEADERS = (
-    ("cache-control", "no-store"),
     ("content-security-policy", "frame-ancestors 'none'"),
     ("referrer-policy", "no-referrer"),
     ("x-content-type-options", "nosniff"),
