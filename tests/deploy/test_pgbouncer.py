@@ -1,25 +1,19 @@
 """`deploy/pgbouncer/pgbouncer.ini`: the service works through it, and it lends transactions."""
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from credits.client import CreditsClient, credits_process
-from support.components import skip_or_fail
-from support.pgbouncer import _listens
+from support.pgbouncer import running_pgbouncer
 from support.postgres_cluster import (
     DATABASE,
     HOST,
     SUPERUSER,
     PostgresServer,
-    as_owner,
     free_port,
     postgres_server,
-    wait_until,
 )
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "pgbouncer" / "pgbouncer.ini"
@@ -28,9 +22,6 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "pgbouncer" / "pgboun
 @contextmanager
 def example_running(server: PostgresServer) -> Iterator[str]:
     """Run PgBouncer with the example; only addresses, and who may come, are the test's own."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        skip_or_fail("PgBouncer is not installed")
     port = free_port()
     text = EXAMPLE.read_text(encoding="utf-8")
     for old, new in {
@@ -41,21 +32,8 @@ def example_running(server: PostgresServer) -> Iterator[str]:
     }.items():
         text, count = re.subn(old, new, text, flags=re.MULTILINE)
         assert count == 1, old
-    file = server.folder / "example.ini"
-    file.write_text(text, encoding="utf-8")
-    with (server.folder / "example.log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(program), str(file)],
-            stdout=log,
-            stderr=log,
-            **as_owner(),  # type: ignore[call-overload]  # options by name
-        )
-        try:
-            wait_until("PgBouncer listens", lambda: _listens(port))
-            yield f"postgresql://{SUPERUSER}@{HOST}:{port}/{DATABASE}"
-        finally:
-            process.kill()
-            process.wait()
+    with running_pgbouncer(server, text, port) as url:
+        yield url
 
 
 def test_the_ledger_works_through_the_example() -> None:

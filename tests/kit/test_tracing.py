@@ -20,12 +20,12 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from service_kit import tracing
+from service_kit.logging import add_trace_id
 from service_kit.metrics import HttpMetrics, HttpMetricsMiddleware
 from service_kit.spans import NO_SPAN, current_span
 from service_kit.trace_middleware import TraceMiddleware
 from service_kit.trace_settings import take_over
 from service_kit.tracing import (
-    add_trace_id,
     batch_span,
     close_tracing,
     configure_tracing,

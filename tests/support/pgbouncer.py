@@ -29,9 +29,6 @@ def pgbouncer(server: PostgresServer, *, connections: int) -> Iterator[str]:
         server: where its connections lead.
         connections: how many it opens to PostgreSQL, whatever the number of its clients.
     """
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:{_SBIN}")
-    if program is None:
-        skip_or_fail("PgBouncer is not installed")
     port = free_port()
     settings = {
         "listen_addr": HOST,
@@ -45,8 +42,18 @@ def pgbouncer(server: PostgresServer, *, connections: int) -> Iterator[str]:
     target = f"host={HOST} port={server.port} user={SUPERUSER} dbname={DATABASE}"
     lines = [f"[databases]\n{DATABASE} = {target}\n[pgbouncer]"]
     lines += [f"{name} = {value}" for name, value in settings.items()]
+    with running_pgbouncer(server, "\n".join(lines) + "\n", port) as url:
+        yield url
+
+
+@contextmanager
+def running_pgbouncer(server: PostgresServer, settings: str, port: int) -> Iterator[str]:
+    """Run PgBouncer with the text of a settings file; yield the `DATABASE_URL` through it."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:{_SBIN}")
+    if program is None:
+        skip_or_fail("PgBouncer is not installed")
     file = server.folder / "pgbouncer.ini"
-    file.write_text("\n".join(lines) + "\n")
+    file.write_text(settings, encoding="utf-8")
     with (server.folder / "pgbouncer.log").open("wb") as log:
         process = subprocess.Popen(
             [str(program), str(file)],

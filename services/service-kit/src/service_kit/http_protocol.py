@@ -3,8 +3,7 @@
 A reverse proxy has such bounds as well; the services must not depend on there being one.
 """
 
-from asyncio import AbstractEventLoop, TimerHandle, Transport
-from collections.abc import Callable
+from asyncio import AbstractEventLoop, Transport
 from http import HTTPStatus
 from typing import Any, NoReturn, cast
 
@@ -13,6 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service_kit.deadline import Deadline
 from service_kit.errors import ErrorForm, ServiceError
 from service_kit.http_limits import (
     HEADERS_MAX,
@@ -33,32 +33,6 @@ _log = get_logger(__name__)
 
 # How long a connection that has just been taken is waited for when the server ends.
 FIRST_REQUEST_SECONDS = 2
-
-
-class _Deadline:
-    """A moment by which something must have happened, if it is waited for."""
-
-    __slots__ = ("_handle", "_loop")
-
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        self._loop = loop
-        self._handle: TimerHandle | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._handle is not None
-
-    def begin(self, seconds: float, action: Callable[..., None], *args: object) -> None:
-        self._handle = self._loop.call_later(seconds, self._pass, action, args)
-
-    def end(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def _pass(self, action: Callable[..., None], args: tuple[object, ...]) -> None:
-        self._handle = None
-        action(*args)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -95,8 +69,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_body = False
         # Since the last byte of a body: headers, trailers, the marks of chunks.
         self._unused_bytes = 0
-        self._arriving = _Deadline(self.loop)
-        self._sending = _Deadline(self.loop)
+        self._arriving = Deadline(self.loop)
+        self._sending = Deadline(self.loop)
 
     # What the transport tells.
 

@@ -26,6 +26,7 @@ from service_kit.log_text import (
     squeezed,
 )
 from service_kit.request_id import current_request_id
+from service_kit.spans import current_span
 
 LogFormat = Literal["json", "console"]
 # They write lines for each call, which our own lines repeat with more to say.
@@ -90,6 +91,15 @@ def _add_request_id(
     return event
 
 
+def add_trace_id(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Add the id of the trace that a line is written in, if there is one (a processor)."""
+    if trace_id := current_span().trace_id:
+        event.setdefault("trace_id", trace_id)
+    return event
+
+
 def configure_logging(*, service: str, level: str, log_format: LogFormat) -> None:
     """Send every log record of this process to standard output in one form.
 
@@ -131,7 +141,7 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
         )
     )
     structlog.configure(
-        processors=[*shared, masked],
+        processors=[add_trace_id, *shared, masked],
         logger_factory=lambda name: _Lines(name, handler),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,

@@ -1,4 +1,4 @@
-"""Spans over OTLP, if the operator has a collector; a trace's id in the log lines in any case.
+"""Spans over OTLP, if the operator has a collector.
 
 Off, which is the default, nothing of OpenTelemetry is even imported: a span is one shared object
 that does nothing. A client's `traceparent` goes on to the next service all the same, as W3C allows
@@ -14,8 +14,6 @@ import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
-
-import structlog
 
 from service_kit.spans import NO_SPAN, Kind, LiveSpan, PassedOn, Span, Value, current_span
 
@@ -160,15 +158,12 @@ def count_dropped_spans(count: Callable[[int], object]) -> None:
 
 
 def configure_tracing(*, service: str, endpoint: str) -> None:
-    """Begin to record spans, if there is somebody to send them to, and mark log lines.
-
-    To be called after `configure_logging`, once in each process.
+    """Begin to record spans, if there is somebody to send them to; once in each process.
 
     Args:
         service: its name, unless `OTEL_SERVICE_NAME` says another.
         endpoint: `OTEL_EXPORTER_OTLP_ENDPOINT`; empty for none.
     """
-    mark_log_lines()
     # Imported where they are needed only: OpenTelemetry takes 15 MB and 0.2 s.
     from service_kit import trace_settings  # noqa: PLC0415 - see above
 
@@ -183,19 +178,3 @@ async def close_tracing() -> None:
     exporting, _process.exporting = _process.exporting, None
     if exporting is not None:
         await asyncio.wait({asyncio.wrap_future(exporting.close())}, timeout=CLOSE_SECONDS)
-
-
-def mark_log_lines() -> None:
-    """Put the trace's id into the lines that are written for a request."""
-    processors = structlog.get_config()["processors"]
-    # In place: loggers that have been used already keep this list.
-    if add_trace_id not in processors:
-        processors.insert(0, add_trace_id)
-
-
-def add_trace_id(_logger: object, _method: str, event: Any) -> Any:
-    """Add the trace's id to a log line (a structlog processor)."""
-    trace_id = current_span().trace_id
-    if trace_id:
-        event.setdefault("trace_id", trace_id)
-    return event
