@@ -1,5 +1,6 @@
 """The books of the model: its lots, holds and charges, and the figures that they make."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -27,6 +28,11 @@ class ModelLot:
     expires_at: int | None
     number: int
     left: int
+
+    def order(self) -> tuple[int, float, int]:
+        """Lower priority first, then what ends first, then what was there first."""
+        ends = math.inf if self.expires_at is None else self.expires_at
+        return self.priority, ends, self.number
 
 
 @dataclass(eq=False)
@@ -198,7 +204,7 @@ class Books:
         account = self.accounts[hold.user_id]
         carried: Lots = []
         taken: Lots = []
-        for lot, nanos in hold.carried:
+        for lot, nanos in sorted(hold.carried, key=lambda part: part[0].order()):
             used = min(nanos, amount)
             amount -= used
             hold.captured += used
@@ -230,8 +236,7 @@ class Books:
     def take(self, user_id: str, amount: int) -> Lots:
         taken: Lots = []
         lots = self.accounts[user_id].lots if amount else []
-        far = max((lot.expires_at or 0 for lot in lots), default=0) + 1
-        for lot in sorted(lots, key=lambda x: (x.priority, x.expires_at or far, x.number)):
+        for lot in sorted(lots, key=ModelLot.order):
             part = min(lot.left, amount)
             lot.left -= part
             amount -= part

@@ -58,6 +58,18 @@ def test_a_capture_beyond_the_hold_takes_free_credit_and_writes_the_rest_down(
     service.assert_sound()
 
 
+def test_after_a_raise_what_ends_first_is_still_captured_first(service: CreditsClient) -> None:
+    """The raise reserves what was topped up since; it does not queue behind credit that lasts."""
+    service.top_up("ann", "4")
+    hold_id = service.held("ann", "4")["hold_id"]
+    service.top_up("ann", "3", source="promo", expires_at="2100-01-01T00:00:00Z")
+    assert service.call("PATCH", f"/holds/{hold_id}", {"amount": "7"}).status_code == 200
+    _capture(service, hold_id, "5")
+    lots = [(lot["source"], lot["remaining"]) for lot in service.account("ann")["lots"]]
+    assert lots == [("paid", "2")]
+    service.assert_sound()
+
+
 def test_a_raise_that_cannot_be_paid_leaves_the_hold_as_it_was(service: CreditsClient) -> None:
     service.top_up("ann", "5")
     hold_id = service.held("ann", "4")["hold_id"]

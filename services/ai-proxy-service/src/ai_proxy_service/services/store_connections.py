@@ -1,5 +1,8 @@
 """How stores that processes share are reached: a SQLite file, or Redis."""
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +11,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from service_kit.sqlite_wal import use_wal
 
 REDIS_CONNECTIONS_MAX = 32
 FILE_OPEN_SECONDS = 10.0
@@ -28,10 +33,9 @@ async def open_sqlite(
         OSError: the folder can't be made.
         sqlite3.Error: the file can't be opened or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(_make_file, path)
     database = await aiosqlite.connect(path, isolation_level=None, timeout=FILE_OPEN_SECONDS)
     try:
-        await database.execute("PRAGMA journal_mode=WAL")
         await database.execute(f"PRAGMA synchronous={synchronous}")
         await database.executescript(schema)
         await database.execute(f"PRAGMA busy_timeout={timeout_seconds * 1000:.0f}")
@@ -39,6 +43,12 @@ async def open_sqlite(
         await database.close()
         raise
     return database
+
+
+def _make_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=FILE_OPEN_SECONDS)) as connection:
+        use_wal(connection, timeout_seconds=FILE_OPEN_SECONDS)
 
 
 def connect_redis(uri: str, *, timeout_seconds: float) -> Redis:

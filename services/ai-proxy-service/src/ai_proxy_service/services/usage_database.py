@@ -14,6 +14,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from service_kit.sqlite_wal import use_wal
+
 T = TypeVar("T")
 
 # Nobody's answer waits for these, but what is queued in memory does.
@@ -92,7 +94,7 @@ def _sqlite_engine(path: Path) -> Engine:
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {round(_LOCK_SECONDS * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        use_wal(cursor, timeout_seconds=_LOCK_SECONDS)
         # The last moments may be lost with the power; the file itself stays whole.
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.close()

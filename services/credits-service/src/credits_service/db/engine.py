@@ -20,6 +20,7 @@ from credits_service.core.errors import ConfigurationError
 from credits_service.db.failures import drop_useless_connection, leaves_connection_useless
 from credits_service.db.limits import AUDIT_STATEMENT_SECONDS, DatabaseLimits
 from credits_service.db.postgresql import assert_replicated, postgresql_engine
+from service_kit.sqlite_wal import use_wal
 
 __all__ = [
     "POSTGRESQL_DRIVER",
@@ -273,7 +274,7 @@ def _configure_sqlite(
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {round(limits.lock_seconds * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        use_wal(cursor, timeout_seconds=limits.lock_seconds)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         if query_only:

@@ -78,7 +78,7 @@ def amend_hold(
         if raise_nanos > spendable(state.account, context.now_micros, key).nanos:
             own_nanos = hold.uncaptured_nanos
             return insufficient(state, raise_nanos, context, key=key, own_nanos=own_nanos)
-        hold.lots = lots.merged((*hold.lots, *lots.reserve(state, raise_nanos)))
+        hold.lots = lots.in_order(state, (*hold.lots, *lots.reserve(state, raise_nanos)))
         hold.amount_nanos += raise_nanos
         if key is not None:
             key.held_nanos += raise_nanos

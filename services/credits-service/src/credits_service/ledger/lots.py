@@ -79,9 +79,10 @@ def take_reserved(
     return uses, tuple(rest)
 
 
-def merged(parts: Iterable[LotPart]) -> tuple[LotPart, ...]:
-    """Add up the parts of each lot, in the order of their first mention."""
+def in_order(state: AccountState, parts: Iterable[LotPart]) -> tuple[LotPart, ...]:
+    """Add up the parts of each lot, in the order of use: what ends first is captured first."""
     sums: dict[str, int] = {}
     for lot_id, part in parts:
         sums[lot_id] = sums.get(lot_id, 0) + part
-    return tuple(LotPart(lot_id, part) for lot_id, part in sums.items())
+    ids = sorted(sums, key=lambda lot_id: order_of(state.lots[lot_id]))
+    return tuple(LotPart(lot_id, sums[lot_id]) for lot_id in ids)
