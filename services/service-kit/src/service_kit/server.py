@@ -48,6 +48,13 @@ SECURITY_HEADERS = (
 class _Supervisor(Multiprocess):
     """Watches over workers; what they no longer accept, it does not keep waiting either."""
 
+    def keep_subprocess_alive(self) -> None:
+        # The workers' own ends of the pipes. While this process has them open as well, one that
+        # dies in the middle of a health check is missed only once the check's time is over.
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
+
     def terminate_all(self) -> None:
         super().terminate_all()
         for listener in self.sockets:

@@ -56,7 +56,7 @@ async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Res
     chat = parse_chat(raw)
     model = find_model(request, chat.model)
     account = account_of(request, chat.user or chat.user_id)
-    translated = await translate(gateway, chat, model, account)
+    translated = await translate(request, chat, model, account)
     order = make_order(
         request,
         chat,

@@ -1,5 +1,6 @@
 """For operators and orchestrators: is it alive, can it serve, what has it done."""
 
+from functools import partial
 from http import HTTPStatus
 
 import msgspec
@@ -9,8 +10,9 @@ from starlette.responses import Response
 
 from ai_proxy_service.api.documentation import operations_documentation
 from ai_proxy_service.core.metrics import ProxyMetrics
-from ai_proxy_service.services.credits_api import CreditsApi
+from ai_proxy_service.services.credits_api import CreditsApi, Readiness
 from service_kit.metrics import metrics_endpoint
+from service_kit.shared_work import SharedWork
 
 READY_SECONDS_MAX = 2.0
 
@@ -18,6 +20,7 @@ READY_SECONDS_MAX = 2.0
 def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
     """Return `/health`, `/ready` and `/metrics`."""
     router = APIRouter(tags=["operations"])
+    asking = SharedWork[Readiness]()
 
     @router.get("/health", summary="Liveness", **operations_documentation("It lives"))
     async def health() -> Response:
@@ -33,7 +36,7 @@ def operations_router(metrics: ProxyMetrics, credits_url: str) -> APIRouter:
         """Tell whether completions can be served: the credits service must be."""
         if not credits_url:
             return _status(HTTPStatus.OK, "ready", {"credits": "not configured"})
-        state = await ledger_of(request).readiness(READY_SECONDS_MAX)
+        state = await asking.run(partial(ledger_of(request).readiness, READY_SECONDS_MAX))
         if state != "ready":
             return _status(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", {"credits": state})
         return _status(HTTPStatus.OK, "ready", {"credits": state})

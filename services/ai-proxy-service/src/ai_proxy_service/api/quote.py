@@ -34,7 +34,7 @@ async def create_quote(request: Request) -> Response:
     chat = parse_chat(raw)
     model = find_model(request, chat.model)
     account = account_of(request, chat.user or chat.user_id)
-    translated = await translate(gateway, chat, model, account)
+    translated = await translate(request, chat, model, account)
     order = make_order(request, chat, translated, model=model, account=account, prefix="quote-")
     try:
         quote = await gateway.quoter.quote(order, count=count)

@@ -98,13 +98,16 @@ def end_user_of(request: Request, user: str | None) -> str | None:
 
 
 async def translate(
-    gateway: Gateway, chat: ChatRequest, model: PricedModel, account: str
+    request: Request, chat: ChatRequest, model: PricedModel, account: str
 ) -> TranslatedChat:
     """Translate a chat request, with all that it names from outside.
 
     Raises:
         InvalidRequestError: it can't be translated, or a file can't be had.
+        InsufficientCreditError, AccountClosedError: it names files, and nothing can be spent.
+        BillingUnavailableError: it names files, and it is not known whether anything can.
     """
+    gateway = gateway_of(request)
     lost = lost_call_ids(chat.messages or ())
     price = model.price
     if "service_tier" in gateway.gemini.unsupported:
@@ -112,7 +115,7 @@ async def translate(
         price = msgspec.structs.replace(price, tiers={})
     around = Surroundings(
         price=price,
-        fetched=await _fetch(gateway, chat, account),
+        fetched=await _fetch(request, gateway, chat, account),
         known=await gateway.calls.recall(account, lost) if lost else {},
         safety_threshold=gateway.safety_threshold,
     )
@@ -129,10 +132,15 @@ def left_out(gateway: Gateway, chat: ChatRequest) -> list[str]:
     return sorted(gateway.gemini.unsupported & given)
 
 
-async def _fetch(gateway: Gateway, chat: ChatRequest, account: str) -> Mapping[str, Media]:
+async def _fetch(
+    request: Request, gateway: Gateway, chat: ChatRequest, account: str
+) -> Mapping[str, Media]:
     urls = remote_urls(chat)
     if not urls:
         return {}
+    # What they will cost is known once they are here; who has nothing is not fetched for.
+    issued = issued_key_of(request)
+    await gateway.quoter.ensure_spendable(account, None if issued is None else issued.name)
     try:
         return await gateway.media.fetch(urls, account)
     except MediaFetchError as error:

@@ -61,7 +61,7 @@ async def _answer(request: Request) -> Response:
 async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Response:
     raw = await request.body()
     wanted = parse_text(raw)
-    orders, ignored = await _orders(request, gateway, wanted)
+    orders, ignored = await _orders(request, wanted)
     ignored += ignored_names(raw, TextRequest)
     tracker.model = orders[0].model
     if wanted.stream:
@@ -71,9 +71,7 @@ async def _complete(request: Request, gateway: Gateway, tracker: Tracker) -> Res
     return await _whole(request, gateway, wanted, orders, tracker=tracker, ignored=ignored)
 
 
-async def _orders(
-    request: Request, gateway: Gateway, wanted: TextRequest
-) -> tuple[list[Order], list[str]]:
+async def _orders(request: Request, wanted: TextRequest) -> tuple[list[Order], list[str]]:
     """Return an order for each prompt, and the names of parameters that the model ignores."""
     model = find_model(request, wanted.model)
     account = account_of(request, wanted.user or wanted.user_id)
@@ -81,7 +79,7 @@ async def _orders(
     ignored: list[str] = []
     for prompt in prompts_of(wanted):
         chat = as_chat(wanted, prompt)
-        translated = await translate(gateway, chat, model, account)
+        translated = await translate(request, chat, model, account)
         ignored = translated.ignored
         order = make_order(request, chat, translated, model=model, account=account, prefix="cmpl-")
         if orders:

@@ -5,6 +5,11 @@ from typing import Literal
 
 from ai_proxy_service.core.authorisation import Estimate, HoldPolicy, hold_nanos
 from ai_proxy_service.core.authoriser import estimate_order, is_hopeless
+from ai_proxy_service.core.errors import (
+    AccountClosedError,
+    InsufficientCreditError,
+    spend_limit_text,
+)
 from ai_proxy_service.core.interfaces import Balance, BillingService, GeminiClient
 from ai_proxy_service.core.order import Order
 from ai_proxy_service.core.pricing import LineItem, nanos_of
@@ -65,6 +70,33 @@ class Quoter:
             exact_tokens = await self._gemini.count_tokens(order.model, order.body)
             cost = estimate_order(order, min(exact_tokens, cost.prompt_tokens))
         return _quote(order, cost, balance, exact_tokens)
+
+    async def ensure_spendable(self, account: str, key_id: str | None) -> None:
+        """Make sure that an account has anything to spend, before costly work is done for it.
+
+        Raises:
+            AccountClosedError: it may not be used.
+            InsufficientCreditError: it can spend nothing now.
+            BillingUnavailableError: not known what it has.
+        """
+        balance = await self._billing.balance(account, key_id)
+        if balance is None:
+            return
+        if balance.status != "open":
+            raise AccountClosedError(f"account_{balance.status}")
+        if balance.spendable_nanos <= 0:
+            limit = balance.limited_by
+            reason = (
+                "Your credit is used up"
+                if limit is None
+                else f"{spend_limit_text(limit)} is reached"
+            )
+            raise InsufficientCreditError(
+                f"{reason}, or reserved by requests that are still running. Files are fetched by "
+                "URL only while there is something to pay for them with.",
+                available_nanos=0,
+                limit=limit,
+            )
 
     def _is_thin(self, order: Order, cost: Estimate, balance: Balance) -> bool:
         """Whether the bound can't be held, and only an exact count can tell more."""

@@ -28,6 +28,8 @@ from service_kit.tracing import client_span
 
 _log = get_logger(__name__)
 
+Readiness = Literal["ready", "not ready", "unreachable"]
+
 CALL_SECONDS_MAX = 5.0
 CONNECT_SECONDS_MAX = 1.0
 # In a burst calls wait here for a connection, which costs the ledger nothing.
@@ -145,9 +147,7 @@ class CreditsApi:
             detail = str(problem.get("detail", ""))
             raise LedgerRefusalError(status, code, detail, problem.get("hold_status"))
 
-    async def readiness(
-        self, timeout_seconds: float
-    ) -> Literal["ready", "not ready", "unreachable"]:
+    async def readiness(self, timeout_seconds: float) -> Readiness:
         """Ask whether the service can serve."""
         try:
             answer = await self._client.get("/ready", timeout=timeout_seconds)

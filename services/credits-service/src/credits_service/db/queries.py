@@ -22,6 +22,7 @@ from credits_service.db.statement_figures import StatementFigures
 from credits_service.db.tables import accounts, holds, issued_keys, lots, transactions
 from credits_service.ledger.journal import Transaction, TransactionKind
 from credits_service.ledger.state import Account, AccountState, Hold
+from service_kit.shared_work import SharedWork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,6 +60,7 @@ class LedgerQueries:
         self._database = database
         self._clock = clock
         self.statement_figures = StatementFigures()
+        self._asking_readiness = SharedWork[bool]()
 
     def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a connection for reading; a database that is gone is a 503, not a 500."""
@@ -80,6 +82,9 @@ class LedgerQueries:
 
     async def is_ready(self) -> bool:
         """Whether the database answers and has the schema that this version expects."""
+        return await self._asking_readiness.run(self._is_ready)
+
+    async def _is_ready(self) -> bool:
         async with self.connection() as connection:
             return await connection.run_sync(is_migrated)
 
