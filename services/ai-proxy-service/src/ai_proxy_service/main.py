@@ -157,6 +157,7 @@ def _lifespan(
             await stack.enter_async_context(metrics.loop_lag.watched())
             parts.keep_slots(limiter, stack)
             parts.watch_prices(settings, prices, metrics, stack)
+            metrics.upstream.keys.set(len(settings.gemini_keys()))
             client = ObservedGemini(
                 gemini
                 or make_gemini_client(

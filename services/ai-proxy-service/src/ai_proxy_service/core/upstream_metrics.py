@@ -51,6 +51,12 @@ class UpstreamMetrics:
             ("kind",),
             registry=registry,
         )
+        self.keys = Gauge(
+            "gateway_gemini_keys",
+            "Gemini's API keys that are configured.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.keys_set_aside = Gauge(
             "gateway_gemini_keys_set_aside",
             "Gemini's API keys that are not used for a while, in the worker that has most of them.",
@@ -65,5 +71,6 @@ def upstream_view(readings: Readings) -> Mapping[str, Any]:
     return {
         "repeats": int(readings.total("gateway_upstream_repeats_total")),
         "errors_by_kind": {kind: int(value) for kind, value in errors.items()},
+        "keys": int(readings.total("gateway_gemini_keys")),
         "keys_set_aside": int(readings.total("gateway_gemini_keys_set_aside")),
     }
