@@ -102,6 +102,20 @@ def test_one_that_fails_stops_no_other(service: CreditsClient) -> None:
     service.assert_sound()
 
 
+def test_each_operation_may_have_a_request_id_of_its_own(service: CreditsClient) -> None:
+    """Callers that share a batch find theirs in the journal; the others have the batch's."""
+    service.top_up("ann", "10")
+    body = {"operations": [{**_bill("1"), "request_id": "req_own.1"}, _bill("2")]}
+    answer = service.call("POST", "/batch", body)
+    booked = service.call("GET", "/accounts/ann/transactions").json()["transactions"]
+    ids = {row["amount"]: row["request_id"] for row in booked if row["kind"] == "charge"}
+    assert ids == {"-1": "req_own.1", "-2": answer.headers["x-request-id"]}
+    for bad in ("", "a b", "a\n", "x" * 129):
+        result = _batch(service, {**_bill("1"), "request_id": bad})[0]
+        assert (result["status"], result["body"]["errors"][0]["field"]) == (422, "request_id")
+    service.assert_sound()
+
+
 def test_rights_are_those_of_each_operation(service: CreditsClient) -> None:
     service.top_up("ann", "1")
     topup = {"op": "topup", "idempotency_key": "t", "body": {"user_id": "ann", "amount": "3"}}

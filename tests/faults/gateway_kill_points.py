@@ -20,7 +20,7 @@ from ai_proxy_service.core.meter import Meter
 from ai_proxy_service.core.relay import Relay
 from ai_proxy_service.services import billing_service, credits_api, outbox
 from ai_proxy_service.services.billing_service import CreditsBillingService
-from ai_proxy_service.services.credits_api import CreditsApi
+from ai_proxy_service.services.ledger_queue import LedgerOperation, LedgerQueue
 from credits.client import SERVICE_KEY, app_of
 from credits.drivers import Clock
 from credits_service.db import store
@@ -54,7 +54,7 @@ QUICK: tuple[tuple[Any, str, Any], ...] = (
     (credits_api, "RETRY_PAUSE_SECONDS", 0.02),
 )
 # How often a call is made before its caller gives up.
-_TRIES = {HOLDS: 2, BILL: 1}
+_TRIES = {"hold": 2, "bill": 1}
 # So many calls lose their answers where a point needs it.
 LOST = 2
 
@@ -66,7 +66,7 @@ class Point(NamedTuple):
         install: makes the dying process pass it.
         outcomes: what may become of the completion that is at it.
         passages: how often it is passed in each round, at least.
-        losing: answers to this call get lost in the dying process, and perhaps the call itself.
+        losing: answers to this operation get lost in the dying process, perhaps the call as well.
         beating: the dying process has a heartbeat with each chunk, and waits for it.
     """
 
@@ -81,14 +81,16 @@ class LedgerCall(NamedTuple):
     """A point at which the proxy dies: the ledger has been called, and the proxy waits for it.
 
     Attributes:
-        method: the call's.
-        path: what its path begins with.
+        method: the call's, where it is made by itself.
+        path: what its path begins with then.
+        op: what a batch calls it.
         answered: the ledger has done it, and is about to answer.
         outcomes: what may become of the completion.
     """
 
     method: str
     path: str
+    op: str
     answered: bool
     outcomes: frozenset[Outcome]
 
@@ -151,27 +153,39 @@ PROXY_POINTS = {
     "drain: before settling": Point(before(Completion, "_start_settling", _is_abandoned), UNBILLED),
     "undo: before": Point(before(Relay, "_undo"), UNBILLED),
     "undo: released": Point(after_awaiting(_billing, "release"), UNBILLED),
-    "withdraw: before": Point(before(_billing, "withdraw"), UNBILLED, LOST, losing=HOLDS),
-    "withdraw: released": Point(after_awaiting(_billing, "withdraw"), UNBILLED, LOST, losing=HOLDS),
-    "outbox: before it keeps": Point(before(outbox.Outbox, "put"), ANY, LOST, losing=BILL),
-    "outbox: kept": Point(_after_statement("INSERT INTO settlements"), EXACT, LOST, losing=BILL),
-    "outbox: before the delivery": Point(before(_billing, "deliver"), EXACT, LOST, losing=BILL),
-    "outbox: delivered": Point(after_awaiting(_billing, "deliver"), EXACT, LOST, losing=BILL),
-    "outbox: deleted": Point(_after_statement("DELETE FROM settlements"), EXACT, LOST, losing=BILL),
+    "withdraw: before": Point(before(_billing, "withdraw"), UNBILLED, LOST, losing="hold"),
+    "withdraw: released": Point(
+        after_awaiting(_billing, "withdraw"), UNBILLED, LOST, losing="hold"
+    ),
+    "outbox: before it keeps": Point(before(outbox.Outbox, "put"), ANY, LOST, losing="bill"),
+    "outbox: kept": Point(_after_statement("INSERT INTO settlements"), EXACT, LOST, losing="bill"),
+    "outbox: before the delivery": Point(before(_billing, "deliver"), EXACT, LOST, losing="bill"),
+    "outbox: delivered": Point(after_awaiting(_billing, "deliver"), EXACT, LOST, losing="bill"),
+    "outbox: deleted": Point(
+        _after_statement("DELETE FROM settlements"), EXACT, LOST, losing="bill"
+    ),
     "heartbeat: before": Point(before(_billing, "raise_hold"), ANY, 8, beating=True),
     "heartbeat: answered": Point(after_awaiting(_billing, "raise_hold"), PROGRESS, 8, beating=True),
 }
 
 # Passed by a proxy whose call has reached the ledger.
 LEDGER_CALLS = {
-    "hold: asked for": LedgerCall("POST", HOLDS, answered=False, outcomes=UNBILLED),
-    "hold: placed, not answered": LedgerCall("POST", HOLDS, answered=True, outcomes=UNBILLED),
-    "raise: asked for": LedgerCall("PATCH", HOLDS, answered=False, outcomes=PROGRESS),
-    "raise: made, not answered": LedgerCall("PATCH", HOLDS, answered=True, outcomes=PROGRESS),
-    "bill: sent": LedgerCall("POST", BILL, answered=False, outcomes=EXACT),
-    "bill: booked, not answered": LedgerCall("POST", BILL, answered=True, outcomes=EXACT),
-    "release: asked for": LedgerCall("DELETE", HOLDS, answered=False, outcomes=UNBILLED),
-    "release: done, not answered": LedgerCall("DELETE", HOLDS, answered=True, outcomes=UNBILLED),
+    "hold: asked for": LedgerCall("POST", HOLDS, "hold", answered=False, outcomes=UNBILLED),
+    "hold: placed, not answered": LedgerCall(
+        "POST", HOLDS, "hold", answered=True, outcomes=UNBILLED
+    ),
+    "raise: asked for": LedgerCall("PATCH", HOLDS, "amend_hold", answered=False, outcomes=PROGRESS),
+    "raise: made, not answered": LedgerCall(
+        "PATCH", HOLDS, "amend_hold", answered=True, outcomes=PROGRESS
+    ),
+    "bill: sent": LedgerCall("POST", BILL, "bill", answered=False, outcomes=EXACT),
+    "bill: booked, not answered": LedgerCall("POST", BILL, "bill", answered=True, outcomes=EXACT),
+    "release: asked for": LedgerCall(
+        "DELETE", HOLDS, "release_hold", answered=False, outcomes=UNBILLED
+    ),
+    "release: done, not answered": LedgerCall(
+        "DELETE", HOLDS, "release_hold", answered=True, outcomes=UNBILLED
+    ),
 }
 
 
@@ -207,24 +221,23 @@ def _lose(losing: str, *, arrives: bool) -> None:
     """Lose the answers to the first calls; what repeats them later is answered.
 
     Args:
-        losing: which calls.
+        losing: which operations.
         arrives: the ledger hears them.
     """
-    original = CreditsApi._send
+    original = LedgerQueue._run
     lost: Counter[str] = Counter()
 
-    async def send(
-        self: CreditsApi, method: str, path: str, content: bytes | None, key: str | None
-    ) -> Any:
-        is_one = (method, path) == ("POST", losing) and key is not None
-        if is_one and (key in lost or len(lost) < LOST) and lost[key or ""] < _TRIES[losing]:
-            lost[key or ""] += 1
+    async def run(self: LedgerQueue, operation: LedgerOperation) -> Any:
+        key = operation.idempotency_key or ""
+        is_one = operation.op == losing and key
+        if is_one and (key in lost or len(lost) < LOST) and lost[key] < _TRIES[losing]:
+            lost[key] += 1
             if arrives:
-                await original(self, method, path, content, key)
+                await original(self, operation)
             raise BillingUnavailableError
-        return await original(self, method, path, content, key)
+        return await original(self, operation)
 
-    CreditsApi._send = send  # type: ignore[method-assign]
+    LedgerQueue._run = run  # type: ignore[method-assign]
 
 
 def _beat_with_each_chunk() -> None:

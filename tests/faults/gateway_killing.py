@@ -1,6 +1,7 @@
 """A system whose proxy or ledger is killed, and a table of what became of its completions."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -31,6 +32,7 @@ _HOUR_MICROS = 3_600_000_000
 _WAIT_SECONDS = 30
 _CALLS_PASSED = 2
 _TURNS = 20
+_BATCH = "/api/v1/batch"
 
 
 class Ends:
@@ -109,11 +111,19 @@ class _Killer:
             await self._idle.wait()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._aim is None or not self._is_passed(self._aim[0], scope):
+        if self._aim is None:
             await self._app(scope, receive, send)
             return
-        (call, pid), self._aim = self._aim, None
-        self.victim = dict(scope["headers"]).get(b"x-request-id", b"").decode()
+        call, pid = self._aim
+        if scope["path"] == _BATCH:
+            receive, body = await _read(receive)
+            self._pass_batch(call, json.loads(body)["operations"])
+        elif scope["method"] == call.method and scope["path"].startswith(call.path):
+            self._pass(dict(scope["headers"]).get(b"x-request-id", b"").decode())
+        if self.victim is None:
+            await self._app(scope, receive, send)
+            return
+        self._aim = None
 
         async def kill_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -124,10 +134,28 @@ class _Killer:
             os.kill(pid, signal.SIGKILL)
         await self._app(scope, receive, kill_and_send if call.answered else send)
 
-    def _is_passed(self, call: LedgerCall, scope: Scope) -> bool:
-        if scope["method"] == call.method and scope["path"].startswith(call.path):
-            self._left -= 1
-        return self._left == 0
+    def _pass_batch(self, call: LedgerCall, operations: list[dict[str, Any]]) -> None:
+        for operation in operations:
+            if operation["op"] == call.op:
+                self._pass(operation["request_id"])
+
+    def _pass(self, request_id: str) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.victim = request_id
+
+
+async def _read(receive: Receive) -> tuple[Receive, bytes]:
+    """Read a request's body; return it, and what receives it once more."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    body = b"".join(message.get("body", b"") for message in messages)
+
+    async def again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return again, body
 
 
 class Killing:

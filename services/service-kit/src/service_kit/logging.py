@@ -7,7 +7,6 @@ log collector meets a single form. Our own lines are written without the standar
 records, as there is one for each request.
 """
 
-import contextlib
 import json
 import logging
 import sys
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
+from service_kit.log_output import Lines, LogOutput
 from service_kit.log_text import (
     LINE_CHARACTERS_MAX,
     bounded,
@@ -58,29 +58,6 @@ def _console_renderer() -> structlog.typing.Processor:
         return render(logger, method, escaped_event(event))
 
     return render_console
-
-
-class _Lines:
-    """Where the lines of one of our loggers go: what the libraries' lines go to as well."""
-
-    __slots__ = ("_handler", "name")
-
-    def __init__(self, name: str, handler: "logging.StreamHandler[Any]") -> None:
-        self.name = name
-        self._handler = handler
-
-    def write(self, line: str) -> None:
-        """Write one entry; one that can't be written must not fail what it tells of."""
-        handler = self._handler
-        with contextlib.suppress(OSError, ValueError):
-            handler.acquire()
-            try:
-                handler.stream.write(line + handler.terminator)
-                handler.stream.flush()
-            finally:
-                handler.release()
-
-    debug = info = warning = error = critical = write
 
 
 def _add_request_id(
@@ -140,9 +117,10 @@ def configure_logging(*, service: str, level: str, log_format: LogFormat) -> Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, masked],
         )
     )
+    output = LogOutput(handler)
     structlog.configure(
         processors=[add_trace_id, *shared, masked],
-        logger_factory=lambda name: _Lines(name, handler),
+        logger_factory=lambda name: Lines(name, output),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )

@@ -20,6 +20,7 @@ from ai_proxy_service.core.settlement import ChargeStatus, Settled, Settlement
 from ai_proxy_service.core.usage_log import LateOutcome, UsageLog
 from ai_proxy_service.services.account_reads import read_account
 from ai_proxy_service.services.credits_api import CreditsApi, LedgerRefusalError
+from ai_proxy_service.services.ledger_queue import LedgerQueue, operation_of
 from ai_proxy_service.services.outbox import Outbox, PermanentRefusalError
 from service_kit.logging import get_logger
 
@@ -44,6 +45,7 @@ class CreditsBillingService:
         self, api: CreditsApi, outbox: Outbox, metrics: ProxyMetrics, log: UsageLog
     ) -> None:
         self._api = api
+        self._queue = LedgerQueue(api)
         self._outbox = outbox
         self._metrics = metrics
         self._log = log
@@ -78,7 +80,7 @@ class CreditsBillingService:
             body["min_amount"] = usd_text(request.min_amount_nanos)
         if request.key_id is not None:
             body["key_id"] = request.key_id
-        return await self._api.call("POST", "/api/v1/holds", body, key=request.key)
+        return await self._queue.run(operation_of("hold", body, key=request.key))
 
     async def withdraw(self, request: HoldRequest) -> None:
         """See `BillingService`: the same key brings the lost answer, and with it the hold's id."""
@@ -102,7 +104,8 @@ class CreditsBillingService:
             "progress": usd_text(progress_nanos),
         }
         try:
-            return _hold(await self._api.call("PATCH", f"/api/v1/holds/{hold.hold_id}", body))
+            raised = operation_of("amend_hold", body, hold_id=hold.hold_id)
+            return _hold(await self._queue.run(raised))
         except (LedgerRefusalError, AccountClosedError, KeyError, ValueError) as error:
             _log.warning("hold_not_raised", hold_id=hold.hold_id, error=str(error))
             raise BillingUnavailableError from error
@@ -156,7 +159,7 @@ class CreditsBillingService:
 
     async def _bill(self, key: str, body: dict[str, Any], tries: int = 2) -> Mapping[str, Any]:
         try:
-            answer = await self._api.call("POST", "/api/v1/bill", body, key=key, tries=tries)
+            answer = await self._queue.run(operation_of("bill", body, key=key), tries=tries)
         except LedgerRefusalError as refusal:
             if "hold_id" in body and _is_owed_without_hold(refusal):
                 return await self._bill(key, _without_hold(body))
@@ -183,7 +186,7 @@ class CreditsBillingService:
             _log.warning("hold_left_to_expire", hold_id=hold.hold_id)
 
     async def _release(self, hold: Hold) -> None:
-        await self._api.call("DELETE", f"/api/v1/holds/{hold.hold_id}")
+        await self._queue.run(operation_of("release_hold", hold_id=hold.hold_id))
 
     async def aclose(self) -> None:
         """See `BillingService`."""

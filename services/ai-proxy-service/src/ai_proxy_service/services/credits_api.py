@@ -123,7 +123,7 @@ class CreditsApi:
         if response.is_success and answer:
             return answer
         if response.headers.get("content-type", "").startswith(_PROBLEM):
-            self._raise_refusal(response.status_code, answer)
+            _raise_refusal(response.status_code, answer)
         _log.error(
             "credits_call_failed",
             path=path,
@@ -134,18 +134,6 @@ class CreditsApi:
             content_bytes=len(response.content),
         )
         raise BillingUnavailableError
-
-    @staticmethod
-    def _raise_refusal(status: int, problem: Mapping[str, Any]) -> None:
-        """Raise what a problem means; return if only asking again can tell."""
-        code = str(problem.get("code"))
-        if code in {"insufficient_credit", "spend_limit_reached"}:
-            raise _insufficient(problem)
-        if code in {"account_frozen", "account_closed"}:
-            raise AccountClosedError(code)
-        if code in _REFUSED_FOR_GOOD or (status == HTTPStatus.UNPROCESSABLE_ENTITY):
-            detail = str(problem.get("detail", ""))
-            raise LedgerRefusalError(status, code, detail, problem.get("hold_status"))
 
     async def readiness(self, timeout_seconds: float) -> Readiness:
         """Ask whether the service can serve."""
@@ -173,6 +161,37 @@ def connect(base_url: str, key: str) -> httpx.AsyncClient:
         # A proxy that the environment names for the outside world is not for the ledger.
         trust_env=False,
     )
+
+
+def answer_of(status: int, body: dict[str, Any], *, path: str) -> dict[str, Any]:
+    """Return one answer of several that came together, or raise what it means.
+
+    Args:
+        status: as its own endpoint would have answered.
+        body: that answer, or a problem.
+        path: of that endpoint.
+
+    Raises:
+        InsufficientCreditError, AccountClosedError, LedgerRefusalError, BillingUnavailableError:
+            as `CreditsApi.call`.
+    """
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES and body:
+        return body
+    _raise_refusal(status, body)
+    _log.error("credits_call_failed", path=path, status=status, code=body.get("code"))
+    raise BillingUnavailableError
+
+
+def _raise_refusal(status: int, problem: Mapping[str, Any]) -> None:
+    """Raise what a problem means; return if only asking again can tell."""
+    code = str(problem.get("code"))
+    if code in {"insufficient_credit", "spend_limit_reached"}:
+        raise _insufficient(problem)
+    if code in {"account_frozen", "account_closed"}:
+        raise AccountClosedError(code)
+    if code in _REFUSED_FOR_GOOD or (status == HTTPStatus.UNPROCESSABLE_ENTITY):
+        detail = str(problem.get("detail", ""))
+        raise LedgerRefusalError(status, code, detail, problem.get("hold_status"))
 
 
 def _insufficient(problem: Mapping[str, Any]) -> InsufficientCreditError:

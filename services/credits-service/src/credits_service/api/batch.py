@@ -131,7 +131,7 @@ def _prepared(request: Request, limits: HoldLimits, raw: bytes) -> Command | Ser
     return Command(
         operation,
         principal.name,
-        current_request_id(),
+        item.request_id or current_request_id(),
         None if key is None else IdempotencyKey(principal.name, key),
         key_field=_KEY_FIELD,
     )

@@ -13,6 +13,7 @@ from credits_service.api.wire_types import (
     Progress,
     Reason,
     Reference,
+    RequestId,
     Seconds,
     UserId,
 )
@@ -113,10 +114,14 @@ _BODY = Meta(
 
 
 class BatchItem(msgspec.Struct, forbid_unknown_fields=True):
-    """One operation: `body` is what its own endpoint takes, the id what that has in its path."""
+    """One operation: `body` is what its own endpoint takes, the id what that has in its path.
+
+    `request_id` is kept with it instead of the batch's own, where callers share a batch.
+    """
 
     op: Literal["bill", "hold", "amend_hold", "release_hold", "topup", "refund"]
     idempotency_key: str | None = None
+    request_id: RequestId | None = None
     hold_id: str | None = None
     transaction_id: str | None = None
     body: Annotated[msgspec.Raw, _BODY] | msgspec.UnsetType = msgspec.UNSET

@@ -56,6 +56,10 @@ Moment = Annotated[
 ]
 UserId = Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_CONTROLS)]
 Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_CONTROLS)]
+# What `X-Request-ID` may be.
+RequestId = Annotated[
+    str, Meta(min_length=1, max_length=128, pattern=r"^(?![\s\S]*[^A-Za-z0-9._-])")
+]
 Reference = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_CONTROLS)]
 Description = Annotated[str, Meta(max_length=1000, pattern=_NO_NUL)]
 Reason = Annotated[str, Meta(min_length=1, max_length=1000, pattern=_NO_NUL)]
