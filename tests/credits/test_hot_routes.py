@@ -11,7 +11,7 @@ from credits_service.api import hot_routes
 
 def test_each_hot_call_is_in_the_document(ledger_url: str) -> None:
     paths = app_of(ledger_url).openapi()["paths"]
-    exact, identified = hot_routes._EXACT, hot_routes._IDENTIFIED
+    exact, identified = hot_routes.EXACT, hot_routes.IDENTIFIED
     for (method, _), route in (*exact.items(), *identified.items()):
         documented = paths[route.path][method.lower()]
         assert documented["operationId"].startswith(route.endpoint.__name__)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from ai_proxy_service import parts
+from ai_proxy_service.api import hot_routes
 from ai_proxy_service.api.errors import OpenAIErrorForm
 from ai_proxy_service.api.gateway import Gateway
 from ai_proxy_service.api.models import ModelList
@@ -45,6 +46,7 @@ from service_kit.drain import Drain
 from service_kit.drain_middleware import DrainMiddleware
 from service_kit.errors import install_error_handlers
 from service_kit.garbage import leave_out_what_is_there
+from service_kit.hot_routes import HotRoutes
 from service_kit.middleware import middleware_stack
 from service_kit.server import prepare_process, serve_service
 from service_kit.settings import load_settings, settings_failure
@@ -115,6 +117,7 @@ def create_app(
                 paths=LIMITED_PATHS,
                 form=form,
             ),
+            Middleware(HotRoutes, form=form, exact=hot_routes.EXACT, identified={}),
         ],
         telemetry=FASTAPI_TELEMETRY,
         redirect_slashes=False,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from credits_service.api.hot_routes import HotRoutes
+from credits_service.api import hot_routes
 from credits_service.api.key_body import render_key
 from credits_service.api.openapi import install_openapi
 from credits_service.api.operations import SERVICE, add_operational_routes
@@ -41,6 +41,7 @@ from credits_service.webhooks.sender import Sender
 from service_kit.drain_middleware import DrainMiddleware
 from service_kit.errors import install_error_handlers
 from service_kit.garbage import leave_out_what_is_there
+from service_kit.hot_routes import HotRoutes
 from service_kit.loop_lag import LoopLag
 from service_kit.metrics import HttpMetrics, MetricsRegistry
 from service_kit.middleware import middleware_stack
@@ -151,7 +152,9 @@ def create_app(settings: CreditsSettings, *, clock: Clock | None = None) -> Fast
                 limit_known_callers=False,
             ),
             Middleware(DrainMiddleware, drain=drain, form=form),
-            Middleware(HotRoutes, form=form),
+            Middleware(
+                HotRoutes, form=form, exact=hot_routes.EXACT, identified=hot_routes.IDENTIFIED
+            ),
         ],
     )
     install_error_handlers(app, form)

@@ -10,6 +10,18 @@ from ai_proxy_service.core.errors import MissingScopeError
 from ai_proxy_service.core.issued_keys import Scope
 
 
+def ensure_scope(request: Request, scope: Scope) -> None:
+    """Refuse a request whose key may not do this.
+
+    Raises:
+        MissingScopeError: it may not.
+    """
+    issued = issued_key_of(request)
+    if issued is not None and not issued.permits(scope):
+        note_refusal(request, issued, "missing_scope")
+        raise MissingScopeError(scope)
+
+
 def needs(scope: Scope) -> Any:
     """Return the dependency of routes that an issued key may use with a scope only.
 
@@ -17,9 +29,6 @@ def needs(scope: Scope) -> Any:
     """
 
     async def check(request: Request) -> None:
-        issued = issued_key_of(request)
-        if issued is not None and not issued.permits(scope):
-            note_refusal(request, issued, "missing_scope")
-            raise MissingScopeError(scope)
+        ensure_scope(request, scope)
 
     return Depends(check)
