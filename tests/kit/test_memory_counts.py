@@ -63,7 +63,7 @@ def test_keys_that_nobody_uses_any_more_are_forgotten(
 
     limiter.hit(LIMIT, "address-1")
 
-    assert len(storage.events) == len(storage.locks) == 2
+    assert len(storage.windows) == 2
 
 
 def test_of_a_key_that_is_used_on_only_the_window_is_kept(
@@ -74,8 +74,24 @@ def test_of_a_key_that_is_used_on_only_the_window_is_kept(
         clock.seconds += 20.5
         assert limiter.hit(LIMIT, "ann")
 
-    (events,) = storage.events.values()
-    assert len(events) == 3
+    (window,) = storage.windows.values()
+    assert len(window) == 3
+
+
+def test_what_was_forgotten_on_purpose_counts_no_more(storage: LoopMemoryStorage) -> None:
+    limiter = MovingWindowRateLimiter(storage)
+    for name in ("ann", "bob"):
+        assert limiter.hit(LIMIT, name, cost=3)
+        assert not limiter.hit(LIMIT, name)
+    limiter.clear(LIMIT, "ann")
+    assert (limiter.hit(LIMIT, "ann"), limiter.hit(LIMIT, "bob")) == (True, False)
+    assert storage.reset() == 2
+    assert limiter.hit(LIMIT, "bob")
+
+
+def test_more_than_a_window_holds_is_never_admitted(storage: LoopMemoryStorage) -> None:
+    assert not MovingWindowRateLimiter(storage).hit(LIMIT, "ann", cost=4)
+    assert storage.windows == {}
 
 
 def test_no_thread_is_started(monkeypatch: pytest.MonkeyPatch, storage: LoopMemoryStorage) -> None:

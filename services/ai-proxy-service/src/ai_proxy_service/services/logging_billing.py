@@ -1,4 +1,7 @@
-"""Billing where no credits service is configured: nothing is held, charges are only logged."""
+"""Billing where no credits service is configured: nothing is held, and nothing is charged.
+
+What would have been is in each request's access line, and in the usage log.
+"""
 
 from ai_proxy_service.core.interfaces import Balance, Hold, HoldRequest
 from ai_proxy_service.core.money import usd_text
@@ -9,7 +12,7 @@ _log = get_logger(__name__)
 
 
 class LoggingBillingService:
-    """Enforces nothing: each charge is logged and counted, as the start-up log says."""
+    """Enforces nothing: each charge is counted, as the start-up log says."""
 
     enforced = False
 
@@ -29,8 +32,8 @@ class LoggingBillingService:
         return Hold("", amount_nanos, None)
 
     async def settle(self, settlement: Settlement) -> Settled:
-        """Write the charge to the log."""
-        _log.info(
+        """Charge nothing."""
+        _log.debug(
             "charge_not_billed",
             account=settlement.account,
             amount_usd=usd_text(settlement.amount_nanos),
