@@ -40,8 +40,9 @@ test: setup ## Run the whole test suite, in JOBS=2 processes
 
 test-long: setup ## The suite with whole topologies, backups, images and the README followed: half an hour
 	LONG_TESTS=1 FOLLOW_README=1 CLUSTER_KILLS=all STORE_FAULTS=all $(MAKE) --no-print-directory test
+	CLIENTS_ON_CLUSTER=1 $(MAKE) --no-print-directory test-clients
 
-test-clients: setup ## Only the tests with OpenAI's and other people's clients
+test-clients: setup ## Only the tests with OpenAI's and other people's clients (CLIENTS_ON_CLUSTER=1: by way of nginx)
 	$(BIN)/pytest tests/clients $(ARGS)
 
 test-ledger-long: setup ## The ledger against its model, many examples: LEDGER_EXAMPLES=5000 LEDGER_SEED=…

@@ -22,32 +22,70 @@ A test or check bears the number of what it checks in that list at the beginning
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from clients.gateway import (
     ACCOUNT,
     APP_ORIGIN,
+    ON_CLUSTER,
     SMART,
     SMART_MODEL,
     Gateway,
     forget,
     top_up,
 )
+from clients.scripts import TRUSTED_BY
+from support.cluster import running_cluster
 from support.stack import Stack, running_stack
+
+_SETTINGS = {
+    "MODEL_ALIASES": f"{SMART}={SMART_MODEL}",
+    "MEDIA_ALLOWED_NETWORKS": "127.0.0.1/32",
+    "CORS_ALLOWED_ORIGINS": APP_ORIGIN,
+}
+_UNLIMITED = {
+    "RATE_LIMIT_PER_MINUTE": "1000000",
+    "RATE_LIMIT_COMPLETIONS_PER_MINUTE": "1000000",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out, by name and reason, what can't be asked through nginx."""
+    for item in items if ON_CLUSTER else ():
+        if mark := item.get_closest_marker("one_proxy"):
+            item.add_marker(pytest.mark.skip(reason=f"not on the cluster: {mark.args[0]}"))
+
+
+@contextmanager
+def _one_proxy(folder: Path) -> Iterator[Stack]:
+    url = f"sqlite+aiosqlite:///{folder / 'ledger.sqlite3'}"
+    with running_stack(folder, url, _SETTINGS) as stack:
+        yield stack
+
+
+@contextmanager
+def _cluster() -> Iterator[Stack]:
+    with running_cluster(**_SETTINGS, **_UNLIMITED) as cluster, pytest.MonkeyPatch.context() as env:
+        for name in TRUSTED_BY:
+            env.setenv(name, cluster.certificate)
+        stack = cluster.stack()
+        with stack._exits:
+            # The account of proxies that tests start beside it.
+            top_up(stack, "tester", "1000")
+            yield stack
 
 
 @pytest.fixture(scope="session")
 def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The system; the account of the tests' key has credit for all of them."""
-    folder = tmp_path_factory.mktemp("clients")
-    settings = {
-        "MODEL_ALIASES": f"{SMART}={SMART_MODEL}",
-        "MEDIA_ALLOWED_NETWORKS": "127.0.0.1/32",
-        "CORS_ALLOWED_ORIGINS": APP_ORIGIN,
-    }
-    url = f"sqlite+aiosqlite:///{folder / 'ledger.sqlite3'}"
-    with running_stack(folder, url, settings) as stack:
+    """The system; the account of the tests' key has credit for all of them.
+
+    `CLIENTS_ON_CLUSTER=1`: nginx on TLS, two proxies, two ledgers, PostgreSQL and Redis.
+    """
+    running = _cluster() if ON_CLUSTER else _one_proxy(tmp_path_factory.mktemp("clients"))
+    with running as stack:
         top_up(stack, ACCOUNT, "1000")
         yield stack
 

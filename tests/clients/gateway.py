@@ -1,5 +1,6 @@
 """What the checks share: questions to the running proxy, and what of them reached Gemini."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ FLASH_3 = "gemini-3-flash-preview"
 FLASH_38 = "gemini-3.8-flash"
 # A name without "gemini" in it: the Agents SDK then drops what it does not know.
 SMART, SMART_MODEL = "smart", FLASH_38
-ACCOUNT = "tester"
+ON_CLUSTER = os.environ.get("CLIENTS_ON_CLUSTER") == "1"
+# Whose key the tests have.
+ACCOUNT = "demo" if ON_CLUSTER else "tester"
 APP_ORIGIN = "https://app.example.com"
 SENTINEL = "skip_thought_signature_validator"
 

@@ -22,6 +22,10 @@ class Outcome:
     detail: str
 
 
+# What tells a client which certificates it may trust: OpenSSL's programs, Node, curl.
+TRUSTED_BY = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE")
+
+
 def check_names(script: Path) -> list[str]:
     """Return the names of the checks in a script, in their order."""
     return [found[2] for found in _CHECK.finditer(script.read_text(encoding="utf-8"))]
@@ -38,7 +42,8 @@ def run_script(
         stack: the system.
         settings: more environment variables.
     """
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    names = ("PATH", "HOME", *TRUSTED_BY)
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
     addresses = {
         "OPENAI_BASE_URL": f"{stack.proxy.url}/v1",
         "OPENAI_API_KEY": CLIENT_KEY,

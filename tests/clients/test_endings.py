@@ -215,6 +215,7 @@ def leave_in_mid_answer(gateway: Gateway, gate: str) -> None:
     stream.close()
 
 
+@pytest.mark.one_proxy("it reads the log of the proxy that it asks")
 def test_54_drain_reads_to_the_end_what_the_client_has_left(gateway: Gateway) -> None:
     leave_in_mid_answer(gateway, "drained")
     gateway.stack.proxy.wait_for_event(event="client_left", request_id="drained")

@@ -227,6 +227,7 @@ def test_70_curl_shows_tokens_as_they_come(gateway: Gateway) -> None:
     assert_tokens_come_one_by_one(gateway, f"{gateway.url}/v1/chat/completions")
 
 
+@pytest.mark.one_proxy("all go through nginx there")
 def test_70_curl_shows_tokens_as_they_come_through_the_guides_nginx(
     gateway: Gateway, tmp_path: Path
 ) -> None:
