@@ -117,13 +117,14 @@ def _compare(report: Report, row: str, guesses: Guesses, show: Show) -> None:
     right, wrong = list[float](), list[float]()
     order = [True] * SAMPLES + [False] * SAMPLES
     random.shuffle(order)
-    for is_right in order[:_WARM]:
-        show(guesses.right_beginning() if is_right else guesses.wrong())
+    # Beforehand: one kind takes longer to make, and a service rests as long between two requests.
+    keys = [guesses.right_beginning() if is_right else guesses.wrong() for is_right in order]
+    for _ in range(_WARM):
+        show(guesses.wrong())
     # Its pauses would be in some samples and not in others.
     gc.disable()
     try:
-        for is_right in order:
-            key = guesses.right_beginning() if is_right else guesses.wrong()
+        for is_right, key in zip(order, keys, strict=True):
             (right if is_right else wrong).append(show(key))
     finally:
         gc.enable()

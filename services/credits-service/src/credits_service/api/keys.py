@@ -51,11 +51,7 @@ _SEQ_MAX = 2**53
     **documented(request=VerifyRequest, response=Verdict, problems=(400, 403, 413, 422)),
 )
 async def verify(request: Request) -> Response:
-    """Look a key up; how long that takes tells nothing of the secret.
-
-    Digests are compared in constant time. That a prefix is known may be measured, by who has a
-    service key, in a few microseconds more: prefixes are public.
-    """
+    """Look a key up; how long a refusal takes tells nothing of any key."""
     principal = authorized(request, READ)
     body = await read(request, _decoder)
     services = services_of(request)
@@ -63,7 +59,7 @@ async def verify(request: Request) -> Response:
     if shown is None:
         services.metrics.keys_verified.labels("unknown").inc()
         return json_response(not_accepted("unknown"))
-    key, secret, now_micros = await services.key_queries.by_prefix(shown.prefix)
+    key, secret, now_micros = await services.key_queries.presented(shown)
     reason = refusal(key, secret, shown, now_micros)
     services.metrics.keys_verified.labels(reason or "active").inc()
     if key is not None and secret is not None and reason is None:

@@ -20,6 +20,7 @@ from credits_service.db.rows import key_spending_from
 from credits_service.db.tables import issued_keys, key_events, key_secrets
 from credits_service.keys.state import IssuedKey, KeyEvent, KeyRecord, KeySecret
 from credits_service.ledger.state import KeySpending
+from service_kit.issued_keys import PresentedKey
 
 
 class FoundKey(NamedTuple):
@@ -40,12 +41,16 @@ class KeyQueries:
     def __init__(self, queries: LedgerQueries) -> None:
         self._queries = queries
 
-    async def by_prefix(self, prefix: str) -> FoundKey:
-        """Find the key that a secret with this prefix belongs to, and the moment."""
+    async def presented(self, shown: PresentedKey) -> FoundKey:
+        """Find the key that a presented secret belongs to, and the moment.
+
+        A wrong secret after a right prefix finds nothing either, so that a guess at a known key
+        takes as long as one at none.
+        """
         query = (
             select(*KEY_COLUMNS, *SECRET_COLUMNS)
             .join_from(key_secrets, issued_keys, key_secrets.c.key_id == issued_keys.c.id)
-            .where(key_secrets.c.prefix == prefix)
+            .where(key_secrets.c.prefix == shown.prefix, key_secrets.c.digest == shown.digest)
         )
         async with self._queries.connection() as connection:
             row = (await connection.execute(query)).first()

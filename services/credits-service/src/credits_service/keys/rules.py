@@ -40,7 +40,7 @@ def refusal(
     told only to who has it.
 
     Args:
-        key: what was found by the prefix.
+        key: what was found.
         secret: the same.
         shown: what was presented.
         now_micros: the moment.
