@@ -1,13 +1,14 @@
 """Answers under idempotency keys in Redis, or in Valkey, which speaks its protocol."""
 
 from collections.abc import Sequence
-from typing import Any, Self
-
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING, Any, Self
 
 from ai_proxy_service.core.answers import KeyEntry, KeyReport, KeyState
 from ai_proxy_service.services.answer_bounds import EXPIRE_SECONDS
 from ai_proxy_service.services.store_connections import connect_redis
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 REDIS_TIMEOUT_SECONDS = 2.0
 _READ_PIECES = 64
@@ -71,7 +72,7 @@ class RedisAnswerStore:
 
     timeout_seconds = REDIS_TIMEOUT_SECONDS
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: "Redis") -> None:
         self._client = client
         self._claim = client.register_script(_CLAIM)
         self._report = client.register_script(_REPORT)

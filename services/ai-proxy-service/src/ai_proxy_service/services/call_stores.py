@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import aiosqlite
-from redis.asyncio import Redis
 
 from ai_proxy_service.services.store_connections import connect_redis, open_sqlite
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 T = TypeVar("T")
 
@@ -218,7 +220,7 @@ class RedisCallStore:
 
     timeout_seconds = REDIS_TIMEOUT_SECONDS
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: "Redis") -> None:
         self._client = client
 
     @classmethod

@@ -7,12 +7,11 @@ requests at once: these have scripts of their own, which go by Redis' clock.
 
 import time
 from collections.abc import Collection, Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio import Redis
 
 from ai_proxy_service.core.issued_keys import IssuedKey
 from ai_proxy_service.core.key_limits import (
@@ -23,6 +22,9 @@ from ai_proxy_service.core.key_limits import (
     token_window,
 )
 from ai_proxy_service.services.store_connections import connect_redis
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 # A slot is free again if nobody has said for so long that it is still used.
 SLOT_SECONDS = 30
@@ -75,7 +77,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 class RedisKeyLimits:
     """The counts that proxies share. Every call may raise what the client raises."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: "Redis") -> None:
         self._client = client
         storage = RedisStorage(
             "async+redis://",
