@@ -69,6 +69,8 @@ class _Waiting:
             return
         if isinstance(outcome, Exception):
             self.answer.set_exception(outcome)
+            # Taken for retrieved: who waits may be leaving in this very moment.
+            self.answer.exception()
         else:
             self.answer.set_result(outcome)
 
