@@ -6,6 +6,7 @@ an ingress in front of the service has statuses of its own.
 
 import asyncio
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -61,6 +62,8 @@ class CreditsApi:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._base_url = str(client.base_url).rstrip("/")
+        self._headers = {**client.headers, "content-type": "application/json"}
 
     async def call(
         self,
@@ -100,14 +103,17 @@ class CreditsApi:
     async def _request(
         self, method: str, path: str, content: bytes | None, key: str | None
     ) -> httpx.Response:
-        headers = {"content-type": "application/json", **current_span().headers()}
+        headers = {**self._headers, **current_span().headers()}
         if key is not None:
             headers["idempotency-key"] = key
         request_id = current_request_id()
         if request_id:
             headers[REQUEST_ID_HEADER] = request_id
         try:
-            return await self._client.request(method, path, content=content, headers=headers)
+            # The client would put the same together anew, for a quarter of what a call costs.
+            url = _url(self._base_url, path)
+            request = httpx.Request(method, url, content=content, headers=headers)
+            return await self._client.send(request)
         except (httpx.HTTPError, RuntimeError) as error:
             # RuntimeError is what a client says that the end of the process has closed.
             _log.warning(
@@ -146,6 +152,11 @@ class CreditsApi:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+
+
+@lru_cache(maxsize=1024)
+def _url(base_url: str, path: str) -> httpx.URL:
+    return httpx.URL(base_url + path)
 
 
 def connect(base_url: str, key: str) -> httpx.AsyncClient:
