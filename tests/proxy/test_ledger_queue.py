@@ -131,6 +131,10 @@ async def test_a_slow_call_keeps_the_others_waiting_only_for_a_moment(
 
 
 async def test_each_has_an_outcome_of_its_own(queue: LedgerQueue, ledger: respx.MockRouter) -> None:
+    alone = ledger.post("/api/v1/bill").mock(
+        return_value=problem(409, "hold_ended", hold_status="released")
+    )
+
     def answer(request: httpx.Request) -> httpx.Response:
         bodies = [
             (200, {"amount": "0"}),
@@ -152,6 +156,25 @@ async def test_each_has_an_outcome_of_its_own(queue: LedgerQueue, ledger: respx.
         LedgerRefusalError,
         BillingUnavailableError,
     ]
+    assert alone.calls.last.request.headers["idempotency-key"] == "key-2"
+
+
+async def test_what_a_batch_refuses_for_good_is_decided_by_its_own_endpoint(
+    queue: LedgerQueue, ledger: respx.MockRouter
+) -> None:
+    """An older ledger does not know `request_id`: no charge is given up for that."""
+    unknown = {"code": "invalid_value", "detail": "request_id is unknown"}
+    results = [{"status": 422, "replayed": False, "body": unknown}] * 3
+    ledger.post(_BATCH).respond(json={"results": results})
+    alone = ledger.post("/api/v1/bill").mock(
+        side_effect=lambda request: httpx.Response(
+            200, json={"amount": msgspec.json.decode(request.content)["amount"]}
+        )
+    )
+    answers = await asyncio.gather(*(queue.run(_bill(number), tries=1) for number in range(3)))
+    assert [answer["amount"] for answer in answers] == ["0", "1", "2"]
+    keys = [call.request.headers["idempotency-key"] for call in alone.calls]
+    assert keys == ["key-0", "key-1", "key-2"]
 
 
 async def test_a_lost_answer_is_asked_for_again_under_the_same_keys(
@@ -176,6 +199,8 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_keys(
     [
         problem(422, "invalid_value"),
         problem(401, "unauthorized"),
+        problem(402, "insufficient_credit", available="0", required="1"),
+        problem(403, "account_frozen"),
         httpx.Response(200, json={"results": []}),
         httpx.Response(200, json={"results": [{"status": 200}, {"status": 200}]}),
         httpx.Response(502, text="bad gateway"),

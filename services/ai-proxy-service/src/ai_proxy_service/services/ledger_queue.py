@@ -13,7 +13,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from ai_proxy_service.core.errors import BillingUnavailableError
+from ai_proxy_service.core.errors import (
+    AccountClosedError,
+    BillingUnavailableError,
+    InsufficientCreditError,
+)
 from ai_proxy_service.services import credits_api
 from ai_proxy_service.services.credits_api import CreditsApi, LedgerRefusalError, answer_of
 from service_kit.logging import get_logger
@@ -27,6 +31,7 @@ OPERATIONS_MAX = 100
 # A call that takes longer than this keeps the others waiting no more: one account may be locked.
 SLOW_SECONDS = 0.05
 _BATCH = "/api/v1/batch"
+_REFUSALS = (InsufficientCreditError, AccountClosedError, LedgerRefusalError)
 _ENDPOINTS = {
     "bill": ("POST", "/api/v1/bill"),
     "hold": ("POST", "/api/v1/holds"),
@@ -188,7 +193,7 @@ class LedgerQueue:
             answer = msgspec.convert(
                 await self._api.call("POST", _BATCH, body, tries=1), type=_Results
             )
-        except (LedgerRefusalError, msgspec.ValidationError) as error:
+        except (*_REFUSALS, msgspec.ValidationError) as error:
             # What refuses the batch says nothing of what is in it.
             _log.error("ledger_batch_refused", error=f"{type(error).__name__}: {error}")
             raise BillingUnavailableError from error
@@ -196,16 +201,22 @@ class LedgerQueue:
             _log.error("ledger_batch_incomplete", operations=len(operations))
             raise BillingUnavailableError
         return [
-            _outcome(operation, result)
+            await self._outcome(operation, result)
             for operation, result in zip(operations, answer.results, strict=True)
         ]
 
-
-def _outcome(operation: LedgerOperation, result: _Result) -> dict[str, Any] | Exception:
-    try:
-        return answer_of(result.status, result.body, path=_ENDPOINTS[operation.op][1])
-    except Exception as error:  # noqa: BLE001 - told to whoever waits
-        return error
+    async def _outcome(
+        self, operation: LedgerOperation, result: _Result
+    ) -> dict[str, Any] | Exception:
+        try:
+            try:
+                return answer_of(result.status, result.body, path=_ENDPOINTS[operation.op][1])
+            except LedgerRefusalError:
+                # For good, so that a charge would be given up: it may be the batch's form that
+                # this ledger does not know. Its own endpoint has the last word.
+                return await self._alone(operation)
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            return error
 
 
 def operation_of(
