@@ -70,6 +70,9 @@ class ServiceProcess:
                 if not self.url and '"listening"' in line:
                     self.url = json.loads(line)["url"]
                 self._changed.notify_all()
+        # Its output ends a moment before it does: who waits must not look in between.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_START_TIMEOUT_SECONDS)
         with self._changed:
             self._changed.notify_all()
 
